@@ -1,0 +1,202 @@
+"""From arrays to a data set: what every loader ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from bnnzoo.datasets._check import as_array, as_inputs, as_labels, as_targets
+from bnnzoo.datasets._dataset import SCALES, TASKS, Dataset, Scale, Task, column_names
+from bnnzoo.datasets._scaling import constant_columns
+from bnnzoo.errors import DataError, OptionError, hint
+
+_LISTED = 8  # constant features named in a warning before it only counts the rest
+
+
+def make_dataset(
+    x: Any,
+    y: Any,
+    x_test: Any = None,
+    y_test: Any = None,
+    task: str | None = None,
+    scale: str = "auto",
+    name: str = "arrays",
+    *,
+    feature_names: Sequence[str] | None = None,
+    target_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    warnings: Iterable[str] = (),
+    truth: Mapping[str, np.ndarray] | None = None,
+) -> Dataset:
+    """A data set from arrays or data frames, checked, in original units.
+
+    Args:
+        x: ``(row, *in_shape)`` inputs, or ``(row,)`` for one feature.
+        y: ``(row,)`` or ``(row, outputs)`` numbers, or ``(row,)`` class labels (whole numbers,
+            booleans or text), which are numbered 0, 1, ... in sorted order.
+        x_test: test inputs as x, or None.
+        y_test: test targets as y; given exactly where ``x_test`` is.
+        task: ``"regression"``, ``"classification"``, or None: fractions are regression, anything
+            else is classification.
+        scale: ``"auto"`` (zoo models see standardised data, hand-written ones the data as they
+            are), ``"standard"`` or ``"none"``.
+        name: what to call it.
+        feature_names: one a feature; default the columns of a data frame, else ``x0``, ``x1``...
+        target_names: one an output.
+        class_names: every class in the order of its number; y then holds these numbers or names.
+        warnings: lines of the loader, to be said to the user.
+        truth: arrays that generated the data.
+
+    Returns:
+        The data set. The inputs are copied, never changed.
+
+    Raises:
+        DataError: no rows or one, no features, rows or features that do not match, missing or
+            infinite values, one class only.
+        OptionError: an unknown task or scale.
+    """
+    if task is not None:
+        _one_of("task", task, TASKS)
+    _one_of("scale", scale, SCALES)
+    if (x_test is None) != (y_test is None):
+        given, missing = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
+        raise DataError(f"{given} is given without {missing}")
+    columns = tuple(str(column) for column in feature_names or column_names(x))
+    made_x = as_inputs(x, "x", columns)
+    if len(made_x) == 1:
+        raise DataError("x has a single row; at least 2 are needed")
+    in_shape = made_x.shape[1:]
+    features = _feature_names(columns, in_shape)
+    made_x_test = None if x_test is None else as_inputs(x_test, "x_test", features, in_shape)
+
+    said = list(warnings)
+    if task is None:
+        task, why = _infer_task(y)
+        said += why
+    if task == "classification":
+        made_y, made_y_test, classes = _classes(y, y_test, class_names)
+        said += _absent_classes(made_y, classes)
+        targets = _target_names(target_names, y, 1)
+    else:
+        if class_names:
+            raise DataError("class_names are given for a regression")
+        targets = tuple(str(t) for t in target_names or ())
+        made_y = as_targets(y, "y", targets)
+        made_y_test = None if y_test is None else as_targets(y_test, "y_test", targets)
+        if made_y_test is not None and made_y_test.shape[1:] != made_y.shape[1:]:
+            raise DataError(f"y_test has shape {made_y_test.shape}; y has shape {made_y.shape}")
+        classes = ()
+        targets = _target_names(target_names, y, made_y.size // len(made_y))
+    _refuse_unequal_rows("", made_x, made_y)
+    if made_x_test is not None and made_y_test is not None:
+        _refuse_unequal_rows("_test", made_x_test, made_y_test)
+    said += _constants(made_x, features, "feature")
+    if task == "regression":
+        said += _constants(made_y.reshape(len(made_y), -1), targets, "target")
+    return Dataset(
+        name=name,
+        x=made_x,
+        y=made_y,
+        x_test=made_x_test,
+        y_test=made_y_test,
+        task=cast("Task", task),
+        feature_names=features,
+        target_names=targets,
+        class_names=classes,
+        scale=cast("Scale", scale),
+        warnings=tuple(said),
+        truth=truth,
+    )
+
+
+def _one_of(what: str, given: object, allowed: Sequence[str]) -> None:
+    if given not in allowed:
+        raise OptionError(f"unknown {what} {given!r}{hint(str(given), allowed)}")
+
+
+def _feature_names(columns: tuple[str, ...], in_shape: tuple[int, ...]) -> tuple[str, ...]:
+    if columns and len(columns) != int(np.prod(in_shape)):
+        raise DataError(f"{len(columns)} feature names for {int(np.prod(in_shape))} features")
+    if columns or len(in_shape) > 1:
+        return columns
+    return tuple(f"x{i}" for i in range(in_shape[0]))
+
+
+def _target_names(given: Sequence[str] | None, y: Any, outputs: int) -> tuple[str, ...]:
+    series = getattr(y, "name", None)  # a pandas column knows its name
+    own = column_names(y) or ([series] if isinstance(series, str) else [])
+    names = tuple(str(n) for n in given or own)
+    if not names:
+        return ("y",) if outputs == 1 else tuple(f"y{i}" for i in range(outputs))
+    if len(names) != outputs:
+        raise DataError(f"{len(names)} target names for {outputs} targets")
+    return names
+
+
+def _infer_task(y: Any) -> tuple[str, list[str]]:
+    kind = (values := as_array(y, "y")).dtype.kind
+    if kind == "O":
+        kind = np.array(values.tolist()).dtype.kind
+    if kind in "iu":
+        said = f"y holds whole numbers, taken as {len(np.unique(values))} classes"
+        return "classification", [f"{said}; task='regression' takes them as numbers"]
+    return ("regression" if kind == "f" else "classification"), []
+
+
+def _classes(
+    y: Any, y_test: Any, class_names: Sequence[str] | None
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """Class numbers of training and test rows, and the names of the classes."""
+    train = as_labels(y, "y")
+    test = None if y_test is None else as_labels(y_test, "y_test")
+    everything = train
+    if test is not None:
+        if (train.dtype.kind == "U") != (test.dtype.kind == "U"):
+            raise DataError("y_test holds labels of another type than y: text and numbers")
+        everything = np.concatenate([train, test])
+    if class_names is None:
+        labels = np.unique(everything)
+        names = tuple(str(label) for label in labels)
+    else:
+        names = tuple(str(n) for n in class_names)
+        if len(set(names)) < len(names):
+            raise DataError("class_names holds a name twice")
+        labels = np.array(names) if train.dtype.kind == "U" else np.arange(len(names))
+        unknown = everything[~np.isin(everything, labels)]
+        if len(unknown):
+            raise DataError(
+                f"label {unknown[0].item()!r} is not among the {len(names)} class_names"
+            )
+    if len(np.unique(train)) < 2:
+        raise DataError(f"y holds one class only, {train[0].item()!r}; at least 2 are needed")
+    order = np.argsort(labels)  # searchsorted wants them sorted; class_names need not be
+
+    def number(given: np.ndarray) -> np.ndarray:
+        return order[np.searchsorted(labels, given, sorter=order)].astype(np.int64)
+
+    return number(train), None if test is None else number(test), names
+
+
+def _absent_classes(y: np.ndarray, classes: tuple[str, ...]) -> list[str]:
+    present = set(y.tolist())
+    return [f"class {c!r} has no training row" for k, c in enumerate(classes) if k not in present]
+
+
+def _refuse_unequal_rows(which: str, x: np.ndarray, y: np.ndarray) -> None:
+    if len(x) != len(y):
+        raise DataError(f"x{which} has {len(x)} rows and y{which} has {len(y)}; they must match")
+
+
+def _constants(values: np.ndarray, names: tuple[str, ...], what: str) -> list[str]:
+    positions = np.argwhere(constant_columns(values))
+    if not len(positions):
+        return []
+    flat = np.flatnonzero(constant_columns(values))
+    named = [repr(names[i]) for i in flat] if names else [str(tuple(p.tolist())) for p in positions]
+    if len(named) == 1:
+        return [f"{what} {named[0]} is constant in the training rows"]
+    more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
+    listed = ", ".join(named[:_LISTED])
+    return [f"{len(named)} {what}s are constant in the training rows: {listed}{more}"]

@@ -1,0 +1,81 @@
+"""Standardisation: fitted on training rows, applied to anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Means and standard deviations that take original units to model units and back.
+
+    The methods use plain arithmetic, so NumPy and JAX arrays both pass through, traced or not.
+
+    Attributes:
+        x_mean: ``(*in_shape)``, in units of x.
+        x_std: ``(*in_shape)``, in units of x; 1 where a column is constant.
+        y_mean: ``()`` or ``(outputs,)``, in units of y; 0 for classification.
+        y_std: ``()`` or ``(outputs,)``, in units of y; 1 for classification or a constant target.
+    """
+
+    x_mean: np.ndarray
+    x_std: np.ndarray
+    y_mean: np.ndarray
+    y_std: np.ndarray
+
+    def __post_init__(self) -> None:
+        for array in (self.x_mean, self.x_std, self.y_mean, self.y_std):
+            array.setflags(write=False)
+
+    @classmethod
+    def identity(cls, in_shape: tuple[int, ...], y_shape: tuple[int, ...] = ()) -> Scaling:
+        """The scaling that changes nothing."""
+        return cls(np.zeros(in_shape), np.ones(in_shape), np.zeros(y_shape), np.ones(y_shape))
+
+    @classmethod
+    def fit(cls, x: np.ndarray, y: np.ndarray | None) -> Scaling:
+        """Means and population standard deviations over rows.
+
+        Args:
+            x: ``(row, *in_shape)`` training inputs.
+            y: ``(row,)`` or ``(row, outputs)`` training targets, None for class numbers.
+
+        Returns:
+            The scaling; a column that never varies has std 1.
+        """
+        if y is None:
+            return cls(*_moments(x), np.zeros(()), np.ones(()))
+        return cls(*_moments(x), *_moments(y))
+
+    def transform_x(self, x: Any) -> Any:
+        """Inputs ``(..., *in_shape)`` in model units."""
+        return (x - self.x_mean) / self.x_std
+
+    def transform_y(self, y: Any) -> Any:
+        """Targets ``(...)`` or ``(..., outputs)`` in model units; class numbers unchanged."""
+        return y if np.dtype(y.dtype).kind in "iu" else (y - self.y_mean) / self.y_std
+
+    def inverse_y(self, value: Any, std: bool = False) -> Any:
+        """Model units back to original units; ``std=True`` for a spread, which has no offset."""
+        return value * self.y_std if std else value * self.y_std + self.y_mean
+
+
+def constant_columns(values: np.ndarray) -> np.ndarray:
+    """Whether each column ``(*shape,)`` of ``(row, *shape)`` holds one value only."""
+    return np.asarray(values.max(axis=0) == values.min(axis=0))
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # Divided by the largest magnitude first: the square of 1e200 overflows, that of 1e-200 is 0.
+    size = np.abs(values).max(axis=0)
+    size = np.where(size > 0, size, 1.0)
+    unit = values / size
+    constant = constant_columns(values)
+    # Rounding leaves a constant 0.1 with a standard deviation of 1e-17, not 0.
+    std = size * unit.std(axis=0)
+    std = np.where(constant | (std == 0), 1.0, std)  # 0 too where the smallest float is all
+    mean = np.where(constant, values[0], size * unit.mean(axis=0))
+    return mean, std

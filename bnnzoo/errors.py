@@ -1,0 +1,80 @@
+"""Errors of the zoo: each says what was given, what is allowed and the nearest valid choice."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BnnzooError(Exception):
+    """Base of every error raised on purpose; its text is one clear line.
+
+    The command line prints the text and exits with ``exit_code``.
+    """
+
+    exit_code = 2
+
+
+class InputError(BnnzooError, ValueError):
+    """An argument, option, file or data set that cannot be used as given."""
+
+
+class UnknownNameError(InputError):
+    """A name that is not registered, with the nearest one that is."""
+
+    def __init__(self, what: str, given: object, known: Iterable[str]) -> None:
+        super().__init__(f"unknown {what} {given!r}{hint(str(given), known)}")
+
+
+class OptionError(InputError):
+    """An option that does not exist or has a value that is not allowed."""
+
+
+class DataError(InputError):
+    """Rows, columns or labels that cannot be modelled as they stand."""
+
+
+class TemperatureError(InputError):
+    """A tempered target that does not exist: improper, or with no known normaliser."""
+
+
+class RunError(BnnzooError):
+    """A run that cannot be made, resumed or read."""
+
+
+class RunExistsError(RunError):
+    """An output folder that already holds something else."""
+
+
+class CorruptRunError(RunError):
+    """A run folder whose files do not agree with its manifest."""
+
+
+class StorageError(RunError, OSError):
+    """A folder that cannot be written: no space, or no permission."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to ``name``, or None where nothing is close.
+
+    Args:
+        name: what was given.
+        known: the valid names.
+
+    Returns:
+        The best match under a similarity of 0.5 of ``difflib``, ignoring case, or None.
+    """
+    by_lower = {k.lower(): k for k in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return by_lower[found[0]] if found else None
+
+
+def hint(name: str, known: Iterable[str], limit: int = 12) -> str:
+    """The tail of an error line: the nearest valid choice, then the choices there are."""
+    choices = sorted(known)
+    best = nearest(name, choices)
+    meant = f"; did you mean {best!r}?" if best else ""
+    if not choices:
+        return meant
+    listed = ", ".join(choices[:limit]) + (", ..." if len(choices) > limit else "")
+    return f"{meant} (choices: {listed})" if meant else f"; choices: {listed}"

@@ -1,0 +1,71 @@
+"""Typed options: one frozen pydantic model an entry, with errors a user can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bnnzoo.errors import OptionError, hint
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A finite number above zero."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""A finite number."""
+
+Count = Annotated[int, Field(gt=0)]
+"""A whole number above zero."""
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+"""A number strictly between 0 and 1."""
+
+
+class Options(BaseModel):
+    """Base of every entry's options: unknown names are errors, values are checked once, frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoOptions(Options):
+    """For an entry that has nothing to set."""
+
+
+def parse_options[O: BaseModel](
+    cls: type[O], given: Mapping[str, Any], where: str, owner: str = ""
+) -> O:
+    """Validate ``given`` against ``cls``.
+
+    Args:
+        cls: the pydantic model that declares the options.
+        given: names and values as the user wrote them.
+        where: section the options belong to, for the message (``"prior"``).
+        owner: what they configure, for the message (``"prior 'student-t'"``).
+
+    Returns:
+        The validated, frozen options.
+
+    Raises:
+        OptionError: one line that names the option, the value and what is allowed.
+    """
+    for name in given:
+        if name not in cls.model_fields:
+            of = f" of {owner}" if owner else ""
+            raise OptionError(f"unknown option {where}.{name}{of}{hint(name, cls.model_fields)}")
+    try:
+        return cls.model_validate(dict(given))
+    except ValidationError as error:
+        raise OptionError(_one_line(error, where)) from None
+
+
+def _one_line(error: ValidationError, where: str) -> str:
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in (where, *first["loc"]) if part != "")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if first["type"] == "missing":
+        return f"{path} is required"
+    if first["type"] == "extra_forbidden":
+        return f"unknown option {path}"
+    return f"{path} = {first['input']!r}: {message}"

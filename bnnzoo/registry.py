@@ -1,0 +1,225 @@
+"""The registry: every network, prior, likelihood, backend, dataset... by name, each with a card.
+
+An entry is one file in the folder of its kind that calls :func:`register`; the folder is
+imported when the kind is first asked for, so adding an entry edits nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from bnnzoo.errors import BnnzooError, InputError, UnknownNameError
+from bnnzoo.options import NoOptions, Options, parse_options
+
+KINDS: dict[str, str] = {
+    "networks": "bnnzoo.models.networks",
+    "priors": "bnnzoo.models.priors",
+    "likelihoods": "bnnzoo.models.likelihoods",
+    "models": "bnnzoo.models.zoo",
+    "backends": "bnnzoo.inference.backends",
+    "datasets": "bnnzoo.datasets",
+}
+"""The kinds that exist, and the package whose files hold the entries of each."""
+
+Tag = str | bool | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One option of an entry, as its card shows it."""
+
+    name: str
+    type: str
+    default: Any
+    description: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a user needs to know of an entry before choosing it.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        name: the name it is selected by.
+        summary: one line.
+        parameters: its options, with defaults.
+        references: papers, with the equation where there is one.
+        tags: facts to select by; see :func:`list_names`.
+        notes: what to watch out for, in full sentences.
+    """
+
+    kind: str
+    name: str
+    summary: str
+    parameters: tuple[Parameter, ...] = ()
+    references: tuple[str, ...] = ()
+    tags: Mapping[str, Tag] = field(default_factory=dict)
+    notes: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as plain data, for JSON."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "summary": self.summary,
+            "parameters": [vars(p) for p in self.parameters],
+            "references": list(self.references),
+            "tags": {k: list(v) if isinstance(v, tuple) else v for k, v in self.tags.items()},
+            "notes": self.notes,
+        }
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered factory, its options and its card."""
+
+    card: Card
+    factory: Callable[..., Any]
+    options: type[Options]
+
+    def parse(self, given: Mapping[str, Any], where: str | None = None) -> Options:
+        """Validate options for this entry; raises ``OptionError``."""
+        singular = self.card.kind.removesuffix("s")
+        owner = f"{singular} {self.card.name!r}"
+        return parse_options(self.options, given, where or singular, owner)
+
+    def build(self, given: Mapping[str, Any], where: str | None = None) -> Any:
+        """Validate ``given`` and call the factory with the resulting options."""
+        return self.factory(self.parse(given, where))
+
+
+_entries: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
+_discovered: set[str] = set()
+_lock = threading.Lock()
+_discovery = threading.RLock()  # another one: it is held while entries are imported and register
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def register(
+    kind: str,
+    name: str,
+    *,
+    summary: str,
+    options: type[Options] = NoOptions,
+    references: Iterable[str] = (),
+    tags: Mapping[str, Tag] | None = None,
+    notes: str = "",
+) -> Callable[[F], F]:
+    """Decorator: make ``factory(options)`` available under ``name``.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        name: lower case with dashes; must be new.
+        summary: one line for lists.
+        options: pydantic model of the options; its field descriptions fill the card.
+        references: sources.
+        tags: facts to select by.
+        notes: cautions, in full sentences.
+
+    Raises:
+        UnknownNameError: no such kind.
+        BnnzooError: the name is taken.
+    """
+    _known_kind(kind)
+
+    def decorate(factory: F) -> F:
+        with _lock:
+            if name in _entries[kind]:
+                raise BnnzooError(f"{kind.removesuffix('s')} {name!r} is registered twice")
+            parameters = _parameters(options)
+            card = Card(kind, name, summary, parameters, tuple(references), dict(tags or {}), notes)
+            _entries[kind][name] = Entry(card, factory, options)
+        return factory
+
+    return decorate
+
+
+def unregister(kind: str, name: str) -> None:
+    """Forget an entry: for tests and notebooks that define the same name again."""
+    _entries[_known_kind(kind)].pop(name, None)
+
+
+def get(kind: str, name: str) -> Entry:
+    """The entry of that name; raises ``UnknownNameError`` with the nearest one."""
+    _discover(_known_kind(kind))
+    try:
+        return _entries[kind][name]
+    except (KeyError, TypeError):
+        raise UnknownNameError(kind.removesuffix("s"), name, _entries[kind]) from None
+
+
+def list_names(kind: str, **tags: Tag) -> list[str]:
+    """Names of a kind, sorted; keep those whose card carries every given tag.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        **tags: ``family="heavy-tailed"`` matches a card whose tag ``family`` equals that value
+            or, where the tag is a tuple, contains it; ``exact=False`` also matches its absence.
+
+    Raises:
+        UnknownNameError: no such kind.
+        InputError: a tag that no card of the kind carries.
+    """
+    _discover(_known_kind(kind))
+    cards = [entry.card for entry in _entries[kind].values()]
+    known = {tag for card in cards for tag in card.tags}
+    for tag in tags:
+        if tag not in known:
+            raise UnknownNameError(f"tag of {kind}", tag, known)
+    return sorted(c.name for c in cards if all(_has(c, t, v) for t, v in tags.items()))
+
+
+def describe(kind: str, name: str) -> Card:
+    """The card of an entry; raises ``UnknownNameError``."""
+    return get(kind, name).card
+
+
+def _has(card: Card, tag: str, wanted: Tag) -> bool:
+    value = card.tags.get(tag, False)
+    return wanted in value if isinstance(value, tuple) else value == wanted
+
+
+def _known_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise UnknownNameError("kind", kind, KINDS)
+    return kind
+
+
+def _discover(kind: str) -> None:
+    with _discovery:
+        if kind in _discovered:
+            return
+        package = importlib.import_module(KINDS[kind])
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{package.__name__}.{module.name}")
+        _discovered.add(kind)
+
+
+def _parameters(options: type[Options]) -> tuple[Parameter, ...]:
+    properties = options.model_json_schema()["properties"] if options.model_fields else {}
+    made = []
+    for name, info in options.model_fields.items():
+        if not info.description:
+            raise InputError(f"option {name!r} of {options.__name__} has no description")
+        default = "required" if info.is_required() else info.get_default(call_default_factory=True)
+        type_name = _type_name(properties.get(name, {}))
+        made.append(Parameter(name, type_name, default, info.description))
+    return tuple(made)
+
+
+def _type_name(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_type_name(part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    named = {"number": "number", "integer": "whole number", "string": "text", "null": "none"}
+    return named.get(schema.get("type", ""), schema.get("type", "any"))

@@ -1,0 +1,174 @@
+"""What a run is, as data: a tree that TOML files hold, ``--set`` changes and ``run.toml`` keeps."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import Field
+
+from bnnzoo.errors import InputError, OptionError, hint
+from bnnzoo.options import Count, Options, Positive, parse_options
+
+SECTIONS = ("data", "model", "network", "prior", "likelihood", "inference")
+
+
+class Component(Options):
+    """A named entry and its options; in TOML the options stand beside the name."""
+
+    name: str | None = Field(None, description="Name in the registry.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the entry.")
+
+
+class InferenceSpec(Options):
+    """Backend, size and temperatures of a run."""
+
+    backend: str = Field("nuts", description="Name of the inference backend.")
+    chains: Count = Field(4, description="Independent chains (or restarts, for an optimiser).")
+    draws: Count = Field(1000, description="Draws kept a chain.")
+    warmup: Annotated[int, Field(ge=0)] = Field(
+        1000, description="Steps of adaptation (or optimisation) before the first kept draw."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of every random number.")
+    posterior_temperature: Positive = Field(
+        1.0, description="T: the whole log posterior is divided by it."
+    )
+    likelihood_temperature: Positive = Field(
+        1.0, description="L: the log-likelihood alone is divided by it."
+    )
+    dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the run.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the backend.")
+
+
+class RunSpec(Options):
+    """Everything needed to repeat a run.
+
+    ``data`` is a name with the arguments of ``load_dataset``; a model that is not from the
+    registry has ``model.name`` set to its function's name and ``model.options.source`` to a hash.
+    """
+
+    data: Component = Field(default_factory=Component, description="The data set.")
+    model: Component = Field(
+        default_factory=Component, description="A named or hand-written model."
+    )
+    network: Component = Field(default_factory=Component, description="The network.")
+    prior: Component = Field(default_factory=Component, description="The prior.")
+    likelihood: Component = Field(default_factory=Component, description="The likelihood.")
+    inference: InferenceSpec = Field(default_factory=InferenceSpec, description="The inference.")
+
+    def to_tree(self) -> dict[str, dict[str, Any]]:
+        """Plain nested data, options flattened beside the names, empty sections left out."""
+        tree = {}
+        for section in SECTIONS:
+            part = getattr(self, section)
+            flat = {k: v for k, v in part.model_dump(exclude={"options"}).items() if v is not None}
+            flat |= _plain(part.options)
+            if flat:
+                tree[section] = flat
+        return tree
+
+    def to_toml(self) -> str:
+        """The tree as TOML text; :func:`spec_from_toml` reads it back unchanged."""
+        return tomli_w.dumps(self.to_tree())
+
+
+def spec_from_tree(tree: Mapping[str, Any]) -> RunSpec:
+    """A spec from nested data as a TOML file holds it.
+
+    Raises:
+        OptionError: a section or field that does not exist, or a value that is not allowed.
+    """
+    parts: dict[str, Any] = {}
+    for section, content in tree.items():
+        if section not in SECTIONS:
+            raise OptionError(f"unknown section [{section}]{hint(section, SECTIONS)}")
+        if not isinstance(content, Mapping):
+            raise OptionError(f"{section} = {content!r}: a section, [{section}], is expected")
+        cls = InferenceSpec if section == "inference" else Component
+        fields = {k: v for k, v in content.items() if k in cls.model_fields and k != "options"}
+        options = {k: v for k, v in content.items() if k not in fields}
+        parts[section] = parse_options(cls, {**fields, "options": options}, section)
+    return RunSpec(**parts)
+
+
+def spec_from_toml(text: str, source: str = "the configuration") -> RunSpec:
+    """A spec from TOML text; ``source`` names it in the error raised when it does not parse."""
+    try:
+        return spec_from_tree(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{source} is not valid TOML: {error}") from None
+
+
+def read_tree(path: str | Path) -> dict[str, Any]:
+    """The nested data of a TOML file; raises ``InputError`` where it is missing or broken."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(f"cannot read {path}: {reason}") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from None
+
+
+def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """The tree with ``section.option=value`` assignments applied, in order.
+
+    Values are read as TOML (``5``, ``[50, 50]``, ``true``, ``"text"``); what does not parse as
+    TOML is taken as text, so ``network.activation=tanh`` needs no quotes.
+
+    Raises:
+        OptionError: an assignment without ``=`` or without a section.
+    """
+    made = deepcopy(dict(tree))
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        section, dot, option = path.strip().partition(".")
+        if not (equals and dot and option):
+            raise OptionError(f"cannot read {assignment!r}: write section.option=value")
+        if section not in SECTIONS:
+            raise OptionError(f"unknown section in {assignment!r}{hint(section, SECTIONS)}")
+        target = made
+        *parents, last = (section, *_keys(option, assignment))
+        for key in parents:
+            target = target.setdefault(key, {})
+            if not isinstance(target, dict):
+                raise OptionError(f"cannot set {assignment!r}: {key} = {target!r} has no options")
+        target[last] = _value(text.strip())
+    return made
+
+
+def _keys(path: str, assignment: str) -> list[str]:
+    """Keys of a dotted TOML path: ``rules."layers.0.*".std`` has three."""
+    try:
+        node = tomllib.loads(f"{path} = 0")
+    except tomllib.TOMLDecodeError:
+        raise OptionError(f"cannot read {assignment!r}: {path!r} is not an option's name") from None
+    keys = []
+    while isinstance(node, dict):
+        key, node = next(iter(node.items()))
+        keys.append(key)
+    return keys
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, numpy scalars as numbers, None left out: what TOML can hold."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.tolist() if hasattr(value, "tolist") else value  # NumPy scalars and arrays

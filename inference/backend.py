@@ -1,0 +1,93 @@
+"""The contract of an inference backend, and the stages the loop takes it through."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax import Array
+
+from bnnzoo.errors import InputError
+from bnnzoo.models.posterior import Posterior
+
+
+class Stage(IntEnum):
+    """What one step is for; a schedule is an array of these."""
+
+    IDLE = 0
+    FAST = 1
+    SLOW = 2
+    SLOW_END = 3
+    SAMPLE = 4
+
+
+class Step(NamedTuple):
+    """What one step reports.
+
+    Attributes:
+        u: unconstrained position ``(dim,)``.
+        stats: one scalar for each of the backend's ``stats``.
+    """
+
+    u: Array
+    stats: dict[str, Array]
+
+
+class Backend(ABC):
+    """An algorithm that gives draws from a posterior, one step at a time.
+
+    A subclass is a pytree: numbers that may change without a new compilation are leaves, what
+    shapes the program is structure. The loop owns chains, segments, checkpoints and keys.
+    """
+
+    stats: tuple[str, ...] = ()
+    """Names of the scalars that every step reports."""
+    default_warmup: int = 1000
+
+    @abstractmethod
+    def schedule(self, warmup: int) -> np.ndarray:
+        """Stages of the warm-up steps, length ``warmup``."""
+
+    def planned(self, warmup: int) -> Backend:
+        """This backend, told how many warm-up steps it will have."""
+        return self
+
+    @abstractmethod
+    def init(self, posterior: Posterior, u: Array) -> Any:
+        """State (a pytree of arrays) at the starting position ``u``; traced."""
+
+    @abstractmethod
+    def step(self, posterior: Posterior, state: Any, stage: Array, key: Array) -> tuple[Any, Step]:
+        """One step; traced. ``stage`` is never ``IDLE``."""
+
+    @abstractmethod
+    def gradients(self, stats: dict[str, np.ndarray]) -> int:
+        """Number of log-density gradients behind these steps' statistics."""
+
+    def check(self, posterior: Posterior) -> None:
+        """Raise ``InputError`` where this backend cannot treat this posterior."""
+
+    def flags(self, stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> list[Flag]:
+        """What a user must know of one finished chain; statistics are ``(step,)``."""
+        return []
+
+
+class Flag(NamedTuple):
+    """Something that makes a chain's draws doubtful.
+
+    Attributes:
+        kind: ``nan``, ``divergent``, ``stuck``, ``unconverged`` or ``warning``.
+        message: one line.
+    """
+
+    kind: str
+    message: str
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """``value`` as a whole number of at least ``least``; raises ``InputError`` naming it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name} = {value!r}: a whole number of at least {least} is needed")
+    return int(value)

@@ -1,0 +1,287 @@
+"""Fitting: from a model and data to a run folder, resumable at any moment."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from bnnzoo import registry, store
+from bnnzoo.datasets import Dataset
+from bnnzoo.errors import RunError
+from bnnzoo.inference.backend import Backend
+from bnnzoo.inference.checkpoint import Checkpoint
+from bnnzoo.inference.loop import Chains, run_chains
+from bnnzoo.inference.precision import precision
+from bnnzoo.inference.progress import ProgressBar
+from bnnzoo.inference.run import (
+    Run,
+    external_hash,
+    load_run,
+    read_spec,
+    rebuild_model,
+    temporary_folder,
+    test_metrics,
+)
+from bnnzoo.inference.tree import build_tree
+from bnnzoo.models.handwritten import as_model
+from bnnzoo.models.posterior import Posterior
+from bnnzoo.options import parse_options
+from bnnzoo.specs import Component, InferenceSpec, RunSpec
+
+PACKAGES = ("bnnzoo", "jax", "jaxlib", "numpyro", "flax", "blackjax", "arviz", "numpy", "xarray", "zarr")
+
+
+def fit(
+    model: Any,
+    data: Dataset,
+    backend: str = "nuts",
+    *,
+    chains: int = 4,
+    draws: int = 1000,
+    warmup: int | None = None,
+    seed: int = 0,
+    posterior_temperature: float = 1.0,
+    likelihood_temperature: float = 1.0,
+    dtype: str = "float32",
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    max_time: float | None = None,
+    **backend_options: Any,
+) -> Run:
+    """Draw from the posterior of a model given data.
+
+    Args:
+        model: from ``make_model`` or ``load_model``, or a hand-written NumPyro model ``(x, y=None)``.
+        data: from ``load_dataset`` or ``make_dataset``.
+        backend: a registered backend.
+        chains: independent chains.
+        draws: kept draws of each.
+        warmup: steps of adaptation (of optimisation, for a variational backend) before them; the
+            backend's own number if not given, 1000 for samplers.
+        seed: of every random number.
+        posterior_temperature: T, divides the whole log posterior.
+        likelihood_temperature: L, divides the log-likelihood alone.
+        dtype: ``float32`` or ``float64``.
+        out: run folder; a temporary one, gone with the run, if not given. A folder that holds
+            this very run is finished or given back, one that holds another is refused.
+        progress: draw a progress bar on a terminal.
+        max_time: seconds after which to stop; what is there by then is the run, and ``resume``
+            goes on.
+        **backend_options: options of the backend.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: something given cannot be used; nothing was written.
+        RunExistsError: ``out`` holds something else.
+        StorageError: ``out`` cannot be written.
+        RunError: no draw could be made.
+    """
+    entry = registry.get("backends", backend)
+    settings = {
+        "backend": backend,
+        "chains": chains,
+        "draws": draws,
+        "warmup": warmup,
+        "seed": seed,
+        "posterior_temperature": posterior_temperature,
+        "likelihood_temperature": likelihood_temperature,
+        "dtype": dtype,
+    }
+    built = entry.build(backend_options, "inference")
+    if warmup is None:
+        settings["warmup"] = built.default_warmup
+    inference = parse_options(InferenceSpec, settings | {"options": backend_options}, "inference")
+    model = as_model(model)
+    source = Component(name=data.name, options=dict(getattr(data, "source", {}) or {}))
+    spec = model.spec.model_copy(update={"data": source, "inference": inference})
+    with precision(dtype):
+        posterior = Posterior(model, data, posterior_temperature, likelihood_temperature)
+    folder, handle = temporary_folder() if out is None else (Path(out), None)
+    fingerprint = {"data": data.hash, "model": external_hash(model)}
+    found = store.prepare(folder, spec.to_toml(), fingerprint)
+    if found == "complete":
+        return load_run(folder, model if fingerprint["model"] else None)
+    if found == "new":
+        _keep_data(folder, posterior.data, fingerprint["model"], posterior.model.label)
+    run = _sample(folder, spec, posterior, fingerprint["model"], progress, max_time)
+    run._temporary = handle
+    return run
+
+
+def resume(
+    path: str | os.PathLike[str], model: Any = None, *, progress: bool = True, max_time: float | None = None
+) -> Run:
+    """Go on with an unfinished run, to the draws it would have had; a finished one is given back.
+
+    Args:
+        path: the run folder.
+        model: the model itself where it is not from the registry.
+        progress: draw a progress bar on a terminal.
+        max_time: seconds after which to stop again.
+
+    Raises:
+        RunError: no such run, or its model has to be given.
+        CorruptRunError: what the folder holds cannot be read.
+    """
+    folder = Path(path)
+    manifest = store.read_manifest(folder)
+    if manifest.get("state") == "complete":
+        return load_run(folder, model)
+    spec = read_spec(folder)
+    kept = store.load_checkpoint(folder, "data")
+    if kept is None:
+        raise RunError(f"{folder} was stopped before it kept anything: start it again with fit")
+    arrays, meta = kept
+    data = Dataset.rebuild(meta["data"], *(arrays.get(n) for n in ("x", "y", "x_test", "y_test")))
+    built = rebuild_model(spec, {"model": meta["model"]}, model)
+    if built is None:
+        raise RunError(
+            f"{folder}: its model {meta['model']['description']!r} is not in the registry; give it "
+            "again: resume(path, model=...)"
+        )
+    inference = spec.inference
+    with precision(inference.dtype):
+        posterior = Posterior(
+            built, data, inference.posterior_temperature, inference.likelihood_temperature
+        )
+    return _sample(folder, spec, posterior, meta["model"]["external"], progress, max_time)
+
+
+def _sample(
+    folder: Path,
+    spec: RunSpec,
+    posterior: Posterior,
+    external: str,
+    progress: bool,
+    max_time: float | None,
+) -> Run:
+    """Run the loop, build the tree, write the run."""
+    begun = time.perf_counter()
+    inference = spec.inference
+    backend = registry.get("backends", inference.backend).build(inference.options, "inference")
+    backend = backend.planned(inference.warmup)
+    backend.check(posterior)
+    label = _label(posterior, spec)
+    total = inference.chains * (inference.warmup + inference.draws)
+    checkpoint = Checkpoint(folder)
+    with precision(inference.dtype), ProgressBar(label, total, progress) as bar:
+        chains = run_chains(
+            backend,
+            posterior,
+            chains=inference.chains,
+            draws=inference.draws,
+            warmup=inference.warmup,
+            seed=inference.seed,
+            dtype=inference.dtype,
+            monitor=bar,
+            checkpoint=checkpoint,
+            max_time=max_time,
+        )
+        if chains.u.shape[1] == 0:
+            raise RunError(
+                f"{folder}: stopped in warm-up after {max_time:g} s, before the first draw; go on with "
+                f"bnnzoo resume {folder}"
+            )
+        tree = build_tree(posterior, chains, inference.seed, inference.dtype)
+    tree.attrs["label"] = label
+    store.write_tree(folder, tree)
+    manifest = _manifest(folder, spec, posterior, backend, chains, external, label)
+    if "test_scores" in tree.children:
+        manifest["metrics"] = test_metrics(tree)
+    manifest["wall_seconds"] = time.perf_counter() - begun
+    manifest["files"] = store.file_hashes(folder)
+    store.write_manifest(folder, manifest)
+    if chains.complete:
+        store.remove_checkpoints(folder)
+    return Run(folder, spec, store.read_manifest(folder), tree, posterior)
+
+
+def _manifest(
+    folder: Path,
+    spec: RunSpec,
+    posterior: Posterior,
+    backend: Backend,
+    chains: Chains,
+    external: str,
+    label: str,
+) -> dict[str, Any]:
+    data = posterior.data
+    assert data is not None
+    flags = [{"chain": c, "kind": f.kind, "message": f.message} for c, f in chains.flags]
+    return {
+        "state": "complete" if chains.complete else "stopped",
+        "label": label,
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "versions": versions(),
+        "device": device(),
+        "data": {
+            "name": data.name,
+            "hash": data.hash,
+            "task": data.task,
+            "rows": data.rows,
+            "test_rows": data.test_rows,
+            "features": int(np.prod(data.in_shape)),
+            "metadata": data.metadata(),
+        },
+        "model": {
+            "description": posterior.model.label,
+            "dimension": posterior.dimension,
+            "handwritten": posterior.model.handwritten,
+            "external": external,
+        },
+        "gradients": backend.gradients(chains.stats) + backend.gradients(chains.warmup_stats),
+        "compile_seconds": chains.compile_seconds,
+        "warmup_seconds": chains.warmup_seconds,
+        "sampling_seconds": chains.sampling_seconds,
+        "metrics": {},
+        "flags": flags,
+    }
+
+
+def _keep_data(folder: Path, data: Dataset | None, external: str, description: str) -> None:
+    """What ``resume`` needs besides the spec."""
+    assert data is not None
+    named = {name: getattr(data, name) for name in ("x", "y", "x_test", "y_test")}
+    arrays = {name: array for name, array in named.items() if array is not None}
+    meta: Mapping[str, Any] = {
+        "data": data.metadata(),
+        "model": {"external": external, "description": description},
+    }
+    store.save_checkpoint(folder, "data", arrays, meta)
+
+
+def _label(posterior: Posterior, spec: RunSpec) -> str:
+    inference = spec.inference
+    text = f"{posterior.model.label}, {inference.backend}, T={inference.posterior_temperature:g}"
+    L = inference.likelihood_temperature
+    return text if L == 1 else f"{text}, L={L:g}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages a run depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def device() -> str:
+    """The kind and number of devices JAX computes on."""
+    first = jax.devices()[0]
+    if first.platform == "cpu":
+        return f"cpu ({os.cpu_count()} cores)"
+    return f"{first.device_kind} x {jax.device_count()}"

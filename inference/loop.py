@@ -1,0 +1,379 @@
+"""The one loop that runs every backend: segments of many steps, and the host between them.
+
+A segment is one compiled program. Between segments the host sees a progress tick, keeps the
+finished draws, writes a checkpoint and looks for NaN. On a CPU each chain is called from a host
+thread and all share one single-chain program; on an accelerator the chains are one vmapped program.
+The key of step ``i`` of a chain is a function of the seed, the chain and ``i`` alone, so a run
+that is stopped anywhere goes on to the same draws.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bnnzoo.errors import RunError
+from bnnzoo.inference.backend import Backend, Flag, Stage
+from bnnzoo.inference.checkpoint import Checkpoint
+from bnnzoo.inference.precision import precision
+from bnnzoo.inference.start import find_start
+from bnnzoo.models.posterior import Posterior
+
+SEGMENT_STEPS = 100
+"""Steps of a segment of a small model: enough to hide the host's part, few enough to stop soon."""
+
+SEGMENT_BYTES = 32_000_000
+"""Most memory one chain's segment of draws may take on the device."""
+
+CHECKPOINT_SECONDS = 10.0
+"""Least time between two checkpoints of one chain."""
+
+
+class Monitor(Protocol):
+    """Who is told of progress."""
+
+    def advance(self, chain: int, steps: int, sampling: bool) -> None:
+        """A chain has finished this many more steps."""
+
+
+@dataclass
+class ChainResult:
+    """What one chain has given so far.
+
+    Attributes:
+        state: the backend's state after ``position`` steps.
+        position: steps done, warm-up included.
+        u: draws ``(draw, dim)`` in pieces.
+        stats: statistics of the sampling steps, in pieces by name.
+        warmup: statistics of the warm-up steps, in pieces by name.
+        warmup_seconds, sampling_seconds: host time inside segments.
+        flags: what was found wrong.
+    """
+
+    state: Any
+    position: int = 0
+    u: list[np.ndarray] = field(default_factory=list)
+    stats: list[dict[str, np.ndarray]] = field(default_factory=list)
+    warmup: list[dict[str, np.ndarray]] = field(default_factory=list)
+    warmup_seconds: float = 0.0
+    sampling_seconds: float = 0.0
+    flags: list[Flag] = field(default_factory=list)
+
+
+@dataclass
+class Chains:
+    """Draws and statistics of all chains, on the host.
+
+    Attributes:
+        u: unconstrained draws ``(chain, draw, dim)``.
+        stats, warmup_stats: by name, ``(chain, draw)`` and ``(chain, warm-up step)``.
+        flags: ``(chain, flag)`` pairs.
+        complete: every scheduled step was done.
+        compile_seconds, warmup_seconds, sampling_seconds: wall time of each part.
+    """
+
+    u: np.ndarray
+    stats: dict[str, np.ndarray]
+    warmup_stats: dict[str, np.ndarray]
+    flags: list[tuple[int, Flag]]
+    complete: bool
+    compile_seconds: float
+    warmup_seconds: float
+    sampling_seconds: float
+
+
+def segment_steps(dimension: int) -> int:
+    """Steps of one segment: a function of the model alone, so that programs are shared."""
+    return int(np.clip(SEGMENT_BYTES // (4 * dimension), 1, SEGMENT_STEPS))
+
+
+@jax.jit
+def _start(backend: Backend, posterior: Posterior, key: Array) -> tuple[Any, Array]:
+    u, value = find_start(posterior, key)
+    return backend.init(posterior, u), value
+
+
+def _segment(
+    backend: Backend,
+    posterior: Posterior,
+    state: Any,
+    key: Array,
+    first: Array,
+    stages: Array,
+    count: Array,
+) -> tuple[Any, Array, dict[str, Array]]:
+    """``count`` steps from step number ``first``; a count of 0 compiles and does nothing."""
+    length = stages.shape[0]
+    real = posterior.x.dtype
+    us = jnp.zeros((length, posterior.dimension), real)
+    stats = {name: jnp.zeros(length, real) for name in backend.stats}
+
+    def body(i: Array, carry: Any) -> Any:
+        state, us, stats = carry
+        own = jax.random.fold_in(key, first + i)
+        state, step = backend.step(posterior, state, stages[i], own)
+        us = us.at[i].set(step.u)
+        stats = {name: stats[name].at[i].set(step.stats[name].astype(real)) for name in stats}
+        return state, us, stats
+
+    return jax.lax.fori_loop(0, count, body, (state, us, stats))
+
+
+_one_chain = jax.jit(_segment)
+_all_chains = jax.jit(jax.vmap(_segment, in_axes=(None, None, 0, 0, None, None, None)))
+
+
+def run_chains(
+    backend: Backend,
+    posterior: Posterior,
+    *,
+    chains: int,
+    draws: int,
+    warmup: int,
+    seed: int,
+    dtype: str,
+    monitor: Monitor | None = None,
+    checkpoint: Checkpoint | None = None,
+    max_time: float | None = None,
+) -> Chains:
+    """Run a backend to the end of its schedule, or until time is up.
+
+    Args:
+        backend: the algorithm.
+        posterior: its target.
+        chains, draws, warmup: how many chains, kept draws and warm-up steps of each.
+        seed: of every random number.
+        dtype: ``float32`` or ``float64``; the caller is inside :func:`precision` already.
+        monitor: told of progress, from several threads.
+        checkpoint: where finished segments are kept; what it holds already is gone on from.
+        max_time: seconds after which chains stop at the end of their segment.
+
+    Raises:
+        RunError: no chain has a start of positive density.
+    """
+    begun = time.perf_counter()
+    stages = np.concatenate([backend.schedule(warmup), np.full(draws, Stage.SAMPLE, np.int32)])
+    root = jax.random.key(seed)
+    keys = [jax.random.fold_in(root, chain) for chain in range(chains)]
+    results = [_resume_or_start(backend, posterior, keys[c], c, checkpoint) for c in range(chains)]
+    length = segment_steps(posterior.dimension)
+    engine = _Engine(backend, posterior, keys, stages, warmup, length, dtype, monitor, checkpoint)
+    compile_seconds = engine.compile(results, begun)
+    if max_time is not None:
+        engine.deadline = time.perf_counter() + max_time
+    engine.run(results)
+    return _gather(backend, results, len(stages), compile_seconds)
+
+
+class _Engine:
+    """The segments of one run, on threads or vmapped."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        posterior: Posterior,
+        keys: Sequence[Array],
+        stages: np.ndarray,
+        warmup: int,
+        length: int,
+        dtype: str,
+        monitor: Monitor | None,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self.backend, self.posterior, self.keys = backend, posterior, keys
+        self.stages, self.warmup, self.length, self.dtype = stages, warmup, length, dtype
+        self.monitor, self.checkpoint = monitor, checkpoint
+        self.deadline = float("inf")
+        self.stop = threading.Event()
+        self.vmapped = jax.default_backend() != "cpu"
+
+    def compile(self, results: list[ChainResult], begun: float) -> float:
+        """Compile the segment in this thread: NumPyro's handlers are not safe to trace in two."""
+        states = [r.state for r in results]
+        stages = jnp.zeros(self.length, jnp.int32)
+        if self.vmapped:
+            jax.block_until_ready(self._call_all(states, 0, stages, 0))
+        else:
+            jax.block_until_ready(self._call_one(states[0], 0, 0, stages, 0))
+        return time.perf_counter() - begun
+
+    def run(self, results: list[ChainResult]) -> None:
+        if self.vmapped:
+            self._run_vmapped(results)
+            return
+        workers = min(len(results), os.cpu_count() or 1)
+        with ThreadPoolExecutor(workers) as pool:
+            futures = [pool.submit(self._run_chain, c, r) for c, r in enumerate(results)]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                self.stop.set()  # An interrupt or a full disk: the others stop at their segment.
+                raise
+
+    def _run_chain(self, chain: int, result: ChainResult) -> None:
+        with precision(self.dtype):
+            while (planned := self._plan(result.position)) is not None:
+                stages, count, sampling = planned
+                begun = time.perf_counter()
+                out = self._call_one(result.state, chain, result.position, stages, count)
+                state, us, stats = jax.device_get(out)
+                seconds = time.perf_counter() - begun
+                if not self._keep(chain, result, state, us, stats, count, sampling, seconds):
+                    break
+        self._save(chain, result, force=True)
+
+    def _run_vmapped(self, results: list[ChainResult]) -> None:
+        alive = True
+        while alive and (planned := self._plan(results[0].position)) is not None:
+            stages, count, sampling = planned
+            begun = time.perf_counter()
+            out = self._call_all([r.state for r in results], results[0].position, stages, count)
+            states, us, stats = jax.device_get(out)
+            seconds = time.perf_counter() - begun
+            alive = False
+            for chain, result in enumerate(results):
+                own = jax.tree.map(lambda leaf, c=chain: leaf[c], (states, us, stats))
+                if result.flags and result.flags[-1].kind == "nan":
+                    result.position += count
+                    continue
+                alive |= self._keep(chain, result, *own, count, sampling, seconds)
+        for chain, result in enumerate(results):
+            self._save(chain, result, force=True)
+
+    def _plan(self, position: int) -> tuple[np.ndarray, int, bool] | None:
+        """Padded stages and length of the next segment: all warm-up or all sampling."""
+        total = len(self.stages)
+        if position >= total or self.stop.is_set() or time.perf_counter() > self.deadline:
+            return None
+        sampling = position >= self.warmup
+        end = min(position + self.length, total if sampling else self.warmup)
+        stages = np.zeros(self.length, np.int32)
+        stages[: end - position] = self.stages[position:end]
+        return stages, end - position, sampling
+
+    def _keep(
+        self,
+        chain: int,
+        result: ChainResult,
+        state: Any,
+        us: np.ndarray,
+        stats: dict[str, np.ndarray],
+        count: int,
+        sampling: bool,
+        seconds: float,
+    ) -> bool:
+        """Take in one segment; False where the chain has turned NaN and must stop."""
+        us, stats = us[:count], {name: values[:count] for name, values in stats.items()}
+        finite = np.isfinite(us).all(1)
+        result.state = state
+        if sampling:
+            result.u.append(us)
+            result.stats.append(stats)
+            result.sampling_seconds += seconds
+        else:
+            result.warmup.append(stats)
+            result.warmup_seconds += seconds
+        if not finite.all():
+            step = result.position + int(np.argmin(finite))
+            result.flags.append(Flag("nan", f"the position is not finite from step {step} on; stopped there"))
+        result.position += count
+        if self.monitor is not None:
+            self.monitor.advance(chain, count, sampling)
+        if finite.all():
+            self._save(chain, result)
+        return bool(finite.all())
+
+    def _save(self, chain: int, result: ChainResult, force: bool = False) -> None:
+        if self.checkpoint is not None and not any(f.kind == "nan" for f in result.flags):
+            self.checkpoint.save(chain, result, every=0.0 if force else CHECKPOINT_SECONDS)
+
+    def _call_one(self, state: Any, chain: int, first: int, stages: Any, count: int) -> Any:
+        return _one_chain(
+            self.backend, self.posterior, state, self.keys[chain], np.int32(first), stages, np.int32(count)
+        )
+
+    def _call_all(self, states: list[Any], first: int, stages: Any, count: int) -> Any:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        return _all_chains(
+            self.backend,
+            self.posterior,
+            stacked,
+            jnp.stack(list(self.keys)),
+            np.int32(first),
+            stages,
+            np.int32(count),
+        )
+
+
+def _resume_or_start(
+    backend: Backend, posterior: Posterior, key: Array, chain: int, checkpoint: Checkpoint | None
+) -> ChainResult:
+    state, value = _start(backend, posterior, key)
+    if not np.isfinite(value):
+        raise RunError(
+            f"chain {chain}: no starting point of positive density among the prior's draws; check the "
+            "likelihood's support and scales"
+        )
+    result = ChainResult(state)
+    if checkpoint is not None:
+        checkpoint.load_into(chain, result)
+    return result
+
+
+def _gather(
+    backend: Backend, results: list[ChainResult], total: int, compile_seconds: float
+) -> Chains:
+    flags: list[tuple[int, Flag]] = []
+    for chain, result in enumerate(results):
+        stats, warmup = _joined(result.stats), _joined(result.warmup)
+        flags += [(chain, flag) for flag in result.flags]
+        if not result.flags and stats:
+            flags += [(chain, flag) for flag in backend.flags(stats, warmup)]
+    stopped = [any(f.kind == "nan" for f in r.flags) for r in results]
+    counts = [sum(len(u) for u in r.u) for r in results]
+    going = [n for n, dead in zip(counts, stopped, strict=True) if not dead]
+    draws = min(going) if going else max(counts)
+    return Chains(
+        u=np.stack([_padded(np.concatenate(r.u) if r.u else np.zeros((0, 1)), draws) for r in results])
+        if draws
+        else np.zeros((len(results), 0, 0)),
+        stats=_stacked([_joined(r.stats) for r in results], draws),
+        warmup_stats=_stacked([_joined(r.warmup) for r in results], None),
+        flags=flags,
+        complete=all(r.position >= total or dead for r, dead in zip(results, stopped, strict=True)),
+        compile_seconds=compile_seconds,
+        warmup_seconds=max(r.warmup_seconds for r in results),
+        sampling_seconds=max(r.sampling_seconds for r in results),
+    )
+
+
+def _joined(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]} if pieces else {}
+
+
+def _stacked(chains: list[dict[str, np.ndarray]], length: int | None) -> dict[str, np.ndarray]:
+    names = next((list(c) for c in chains if c), [])
+    if length is None:
+        length = max((len(v) for c in chains for v in c.values()), default=0)
+    empty = np.zeros(0)
+    return {name: np.stack([_padded(c.get(name, empty), length) for c in chains]) for name in names}
+
+
+def _padded(values: np.ndarray, length: int) -> np.ndarray:
+    """The first ``length`` entries, NaN after a chain's end."""
+    values = values[:length]
+    if len(values) == length:
+        return values
+    tail = np.full((length - len(values), *values.shape[1:]), np.nan)
+    return np.concatenate([values.astype(float), tail])

@@ -1,0 +1,219 @@
+"""A finished (or stopped) run: its draws, its record, its predictions."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from bnnzoo import metrics, store
+from bnnzoo.datasets import Dataset
+from bnnzoo.errors import CorruptRunError, InputError, RunError
+from bnnzoo.inference.precision import precision
+from bnnzoo.inference.prediction import Prediction
+from bnnzoo.models.handwritten import HandwrittenModel, as_model, source_hash
+from bnnzoo.models.layout import tree_name
+from bnnzoo.models.model import build_model
+from bnnzoo.models.posterior import Posterior
+from bnnzoo.specs import RunSpec, spec_from_toml
+
+
+class Run:
+    """Draws of a posterior with everything needed to read, repeat and extend them.
+
+    Attributes:
+        path: the run folder.
+        spec: what was run.
+        manifest: how it went; see ``docs/design.md``.
+        tree: an ``xarray.DataTree`` in ArviZ's schema.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        spec: RunSpec,
+        manifest: Mapping[str, Any],
+        tree: xr.DataTree,
+        posterior: Posterior | None = None,
+    ) -> None:
+        self.path, self.spec, self.manifest, self.tree = path, spec, manifest, tree
+        self._posterior = posterior
+        self._temporary: Any = None
+
+    @property
+    def label(self) -> str:
+        """A few words: model, prior, backend, temperatures."""
+        return str(self.manifest["label"])
+
+    @property
+    def posterior(self) -> Posterior:
+        """The posterior the draws are from.
+
+        Raises:
+            RunError: the model is not from the registry, so it has to be given again to ``load_run``.
+        """
+        if self._posterior is None:
+            raise RunError(
+                f"{self.path}: its model {self.manifest['model']['description']!r} is not in the "
+                "registry; give it again: load_run(path, model=...)"
+            )
+        return self._posterior
+
+    def predict(self, x: Any, raw: bool = False) -> Any:
+        """Predict new rows.
+
+        Args:
+            x: inputs ``(row, *in_shape)``, original units; one feature may be ``(row,)``.
+            raw: give the noise-free function values instead.
+
+        Returns:
+            A :class:`Prediction`; with ``raw`` an array ``(chain, draw, row, output)``, original
+            units (logits for classes).
+
+        Raises:
+            DataError: rows that do not have the features of the training data.
+            InputError: the model has latent sites that belong to the training rows.
+        """
+        posterior = self.posterior
+        assert posterior.data is not None
+        rows = posterior.data.check_inputs(x)
+        if posterior.model.handwritten and not np.array_equal(rows, posterior.data.x):
+            with precision(self.spec.inference.dtype):
+                posterior.check_rows_are_free()
+        prediction = Prediction(
+            posterior, self._values(), rows, self.spec.inference.seed, self.spec.inference.dtype
+        )
+        return prediction.f if raw else prediction
+
+    def metrics(self) -> dict[str, float]:
+        """Test metrics in original units.
+
+        Returns:
+            ``rmse``, ``nll``, ``coverage_50``, ``coverage_90`` for regression; ``accuracy``,
+            ``nll``, ``brier``, ``ece`` for classification.
+
+        Raises:
+            InputError: the data have no test rows.
+        """
+        if "test_scores" not in self.tree.children:
+            raise InputError(f"{self.label}: the data have no test rows to score")
+        return test_metrics(self.tree)
+
+    def _values(self) -> dict[str, np.ndarray]:
+        sites = self.posterior.sites
+        group = self.tree["posterior"]
+        return {site.name: np.asarray(group[tree_name(site.name)]) for site in sites}
+
+    def __repr__(self) -> str:
+        sizes = self.tree["posterior"].sizes
+        return f"<Run {self.label}: {sizes['chain']} chains x {sizes['draw']} draws, {self.path}>"
+
+
+def test_metrics(tree: xr.DataTree) -> dict[str, float]:
+    """The metrics of a tree's ``test_scores``."""
+    scores = tree["test_scores"].to_dataset()
+    y = tree["predictions_constant_data"]["y"].to_numpy()
+    found = {"nll": metrics.mixture_nll(scores["log_density"].to_numpy())}
+    if "probabilities" in scores:
+        probabilities = scores["probabilities"].to_numpy()
+        found["accuracy"] = metrics.accuracy(probabilities, y)
+        found["brier"] = metrics.brier(probabilities, y)
+        found["ece"] = metrics.ece(probabilities, y)
+    else:
+        found["rmse"] = metrics.rmse(scores["mean"].to_numpy(), y)
+        if "pit" in scores:
+            pit = scores["pit"].to_numpy()
+            found |= {f"coverage_{p}": metrics.coverage(pit, p / 100) for p in (50, 90)}
+    return found
+
+
+def temporary_folder() -> tuple[Path, Any]:
+    """A folder that lives as long as the handle returned with it."""
+    handle = tempfile.TemporaryDirectory(prefix="bnnzoo-", ignore_cleanup_errors=True)
+    return Path(handle.name), handle
+
+
+def load_run(path: str | Path, model: Any = None) -> Run:
+    """Read a finished run; every file is checked against its hash, no code in the folder is run.
+
+    Args:
+        path: the run folder.
+        model: the model itself where it is not from the registry; without it predictions are
+            refused, the draws are there.
+
+    Raises:
+        RunError: no such run, or not finished.
+        CorruptRunError: a file is missing, truncated or changed.
+        InputError: a model that is not the one that was run.
+    """
+    path = Path(path)
+    manifest = store.read_manifest(path)
+    if manifest.get("state") == "running":
+        raise RunError(f"{path} is not finished: bnnzoo resume {path}")
+    tree = store.read_tree(path)
+    spec = read_spec(path)
+    data = _dataset(path, manifest, tree)
+    built = rebuild_model(spec, manifest, model)
+    posterior = None
+    if built is not None:
+        inference = spec.inference
+        with precision(inference.dtype):
+            posterior = Posterior(
+                built, data, inference.posterior_temperature, inference.likelihood_temperature
+            )
+    return Run(path, spec, manifest, tree, posterior)
+
+
+def read_spec(path: Path) -> RunSpec:
+    """The spec of a run folder."""
+    try:
+        text = (path / "run.toml").read_text(encoding="utf-8")
+    except OSError:
+        raise CorruptRunError(f"{path / 'run.toml'} is missing") from None
+    return spec_from_toml(text, str(path / "run.toml"))
+
+
+def rebuild_model(spec: RunSpec, manifest: Mapping[str, Any], model: Any) -> Any:
+    """The model of a run: given again where it was hand-written, else from the registry."""
+    recorded = manifest["model"]
+    if not recorded["external"]:
+        if model is not None:
+            raise InputError(f"model {recorded['description']!r} is from the registry: leave model out")
+        return build_model(spec)
+    if model is None:
+        return None
+    given = external_hash(model)
+    if given != recorded["external"]:
+        raise InputError(
+            f"the model given is not the one that was run ({recorded['description']!r}): its source differs"
+        )
+    return as_model(model)
+
+
+def external_hash(model: Any) -> str:
+    """Hash of what the registry cannot rebuild of a model; empty where it can rebuild all."""
+    model = as_model(model)
+    if isinstance(model, HandwrittenModel):
+        return source_hash(model.fn)
+    return model.external
+
+
+def _dataset(path: Path, manifest: Mapping[str, Any], tree: xr.DataTree) -> Dataset:
+    def array(group: str, name: str) -> np.ndarray | None:
+        return tree[group][name].to_numpy() if group in tree.children else None
+
+    try:
+        metadata = manifest["data"]["metadata"]
+    except (KeyError, TypeError):
+        raise CorruptRunError(f"{path / 'manifest.json'} does not describe its data") from None
+    return Dataset.rebuild(
+        metadata,
+        array("constant_data", "x"),
+        array("observed_data", "y"),
+        array("predictions_constant_data", "x"),
+        array("predictions_constant_data", "y"),
+    )

@@ -1,0 +1,194 @@
+"""The DataTree of a run, in ArviZ's schema; ``docs/design.md`` lists the groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from bnnzoo.errors import InputError
+from bnnzoo.inference.loop import Chains
+from bnnzoo.inference.prediction import Prediction, constrain_draws, pointwise_log_likelihood
+from bnnzoo.models.layout import tree_name
+from bnnzoo.models.posterior import Posterior
+
+DIAGNOSTIC_POINTS = 20
+"""Most rows at which convergence of the function is judged."""
+
+PREDICTIVE_DRAWS = 200
+"""Most target draws kept a row, over all chains: enough for a predictive check, small on disk."""
+
+LIKELIHOOD_BYTES = 256_000_000
+"""Most memory the pointwise log-likelihood may take before draws are thinned."""
+
+_BOOLEAN = {"diverging"}
+_WHOLE = {"n_steps"}
+
+
+def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> xr.DataTree:
+    """Everything a run keeps.
+
+    Args:
+        posterior: bound to its data.
+        chains: draws and statistics from the loop.
+        seed: of predictive draws.
+        dtype: precision of the run.
+    """
+    data = posterior.data
+    assert data is not None
+    shape = chains.u.shape[:2]
+    flat = constrain_draws(posterior, chains.u.reshape(-1, posterior.dimension))
+    values = {name: v.reshape(*shape, *v.shape[1:]) for name, v in flat.items()}
+    temperatures = {
+        "posterior_temperature": posterior.posterior_temperature,
+        "likelihood_temperature": posterior.likelihood_temperature,
+    }
+    groups = {
+        "posterior": _sites(values),
+        "sample_stats": _statistics(chains.stats, "draw"),
+        "warmup_sample_stats": _statistics(chains.warmup_stats, "draw"),
+        "observed_data": xr.Dataset({"y": _rows(data.y, "row")}),
+        "constant_data": xr.Dataset({"x": _rows(data.x, "row")}),
+        "function_draws": _function_draws(posterior, values, chains, seed, dtype),
+    }
+    groups["posterior"].attrs |= temperatures
+    likelihood = _log_likelihood(posterior, chains.u)
+    if likelihood is not None:
+        groups["log_likelihood"] = likelihood
+    groups["posterior_predictive"] = _target_draws(posterior, values, data.x, "row", seed + 1, dtype)
+    if data.x_test is not None and data.y_test is not None:
+        groups["predictions"] = _target_draws(posterior, values, data.x_test, "test_row", seed + 2, dtype)
+        groups["predictions_constant_data"] = xr.Dataset(
+            {"x": _rows(data.x_test, "test_row"), "y": _rows(data.y_test, "test_row")}
+        )
+        groups["test_scores"] = _test_scores(posterior, values, seed + 3, dtype)
+    tree = xr.DataTree.from_dict({name: group for name, group in groups.items() if group})
+    tree.attrs |= temperatures
+    return tree
+
+
+def _sites(values: Mapping[str, np.ndarray]) -> xr.Dataset:
+    variables = {}
+    for site, array in values.items():
+        name = tree_name(site)
+        extra = [f"{name}_dim_{i}" for i in range(array.ndim - 2)]
+        variables[name] = xr.DataArray(array, dims=("chain", "draw", *extra))
+    made = xr.Dataset(variables)
+    sizes = dict(zip(("chain", "draw"), next(iter(values.values())).shape, strict=False))
+    return made.assign_coords({d: np.arange(n) for d, n in sizes.items()})
+
+
+def _statistics(stats: Mapping[str, np.ndarray], dimension: str) -> xr.Dataset:
+    variables = {}
+    for name, array in stats.items():
+        kind = bool if name in _BOOLEAN and np.isfinite(array).all() else array.dtype
+        kind = np.int64 if name in _WHOLE and np.isfinite(array).all() else kind
+        if array.shape[1]:
+            variables[name] = xr.DataArray(array.astype(kind), dims=("chain", dimension))
+    return xr.Dataset(variables)
+
+
+def _rows(array: np.ndarray, row: str) -> xr.DataArray:
+    """Rows with one more axis for features or outputs; images are flattened."""
+    if array.ndim == 1:
+        return xr.DataArray(array, dims=(row,))
+    axis = "feature" if array.ndim != 2 or row else "output"
+    return xr.DataArray(array.reshape(len(array), -1), dims=(row, axis))
+
+
+def _log_likelihood(posterior: Posterior, u: np.ndarray) -> xr.Dataset | None:
+    """Pointwise terms, thinned where they would not fit; None for a model without terms a row."""
+    chains, draws = u.shape[:2]
+    step = max(1, -(-chains * draws * posterior.rows * 4 // LIKELIHOOD_BYTES))
+    kept = u[:, ::step]
+    try:
+        terms = pointwise_log_likelihood(posterior, kept.reshape(-1, posterior.dimension))
+    except InputError:
+        return None
+    array = xr.DataArray(terms.reshape(*kept.shape[:2], -1), dims=("chain", "draw", "row"))
+    made = xr.Dataset({"y": array}, attrs={"thinned_by": step, "units": "original, untempered"})
+    return made.assign_coords(chain=np.arange(chains), draw=np.arange(draws)[::step])
+
+
+def _target_draws(
+    posterior: Posterior,
+    values: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    row: str,
+    seed: int,
+    dtype: str,
+) -> xr.Dataset:
+    chains, draws = next(iter(values.values())).shape[:2]
+    step = max(1, -(-chains * draws // PREDICTIVE_DRAWS))
+    kept = {name: array[:, ::step] for name, array in values.items()}
+    y = Prediction(posterior, kept, x, seed, dtype).draws
+    y = y.astype(np.int64) if posterior.data is not None and posterior.data.task == "classification" else y
+    dims = ("chain", "draw", row, "output")[: y.ndim]
+    made = xr.Dataset({"y": xr.DataArray(y, dims=dims)}, attrs={"thinned_by": step})
+    return made.assign_coords(chain=np.arange(chains), draw=np.arange(draws)[::step])
+
+
+def _test_scores(
+    posterior: Posterior, values: Mapping[str, np.ndarray], seed: int, dtype: str
+) -> xr.Dataset:
+    data = posterior.data
+    assert data is not None and data.x_test is not None
+    prediction = Prediction(posterior, values, data.x_test, seed, dtype)
+    made = {"log_density": (("test_row",), prediction.log_prob(data.y_test))}
+    if data.task == "classification":
+        made["probabilities"] = (("test_row", "class"), prediction.probabilities)
+        return xr.Dataset(made)
+    dims = ("test_row", "output")[: prediction.mean.ndim]
+    made |= {"mean": (dims, prediction.mean), "std": (dims, prediction.std)}
+    pit = prediction.pit(data.y_test)
+    if pit is not None:
+        made["pit"] = (("test_row",), pit)
+    return xr.Dataset(made)
+
+
+def _function_draws(
+    posterior: Posterior, values: Mapping[str, np.ndarray], chains: Chains, seed: int, dtype: str
+) -> xr.Dataset:
+    """Function values and total log-likelihood of every draw: what convergence is judged on."""
+    data = posterior.data
+    assert data is not None
+    x = data.x if data.x_test is None else data.x_test
+    if data.x_test is None or len(x) > DIAGNOSTIC_POINTS:
+        try:
+            posterior.check_rows_are_free()
+            x = x[np.linspace(0, len(x) - 1, min(len(x), DIAGNOSTIC_POINTS)).astype(int)]
+        except InputError:
+            x = data.x  # Latent sites a row: the function exists at all training rows or at none.
+    f = Prediction(posterior, values, x, seed, dtype).f
+    if data.task == "classification":
+        f = np.asarray(jax.nn.log_softmax(jnp.asarray(f), axis=-1))
+    total = _total_log_likelihood(posterior, chains.u)
+    made = xr.Dataset(
+        {
+            "f": xr.DataArray(f, dims=("chain", "draw", "point", "output")),
+            "log_likelihood": xr.DataArray(total, dims=("chain", "draw")),
+        }
+    )
+    return made.assign_coords(chain=np.arange(f.shape[0]), draw=np.arange(f.shape[1]))
+
+
+@jax.jit
+def _log_likelihoods(posterior: Posterior, u: Any) -> Any:
+    return jax.vmap(posterior.log_likelihood)(u)
+
+
+def _total_log_likelihood(posterior: Posterior, u: np.ndarray) -> np.ndarray:
+    from bnnzoo.inference.prediction import in_chunks
+
+    flat = u.reshape(-1, posterior.dimension)
+    pieces = [
+        out
+        for _, out in in_chunks(
+            lambda part: _log_likelihoods(posterior, part), (flat,), len(flat), posterior.rows * 50
+        )
+    ]
+    return np.concatenate(pieces).reshape(u.shape[:2])

@@ -1,0 +1,48 @@
+"""Activations by name, with the gain that a prior's ``std`` is multiplied by.
+
+The gain is sqrt(2) for rectifier-like units, which halve the second moment of their input
+(He et al. 2015, eq. 10), and 1 otherwise; it is applied to every kernel of a network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax import Array
+
+from bnnzoo.errors import UnknownNameError
+
+
+class Activation(NamedTuple):
+    """A pointwise function and its gain."""
+
+    function: Callable[[Array], Array]
+    gain: float
+
+
+def _identity(x: Array) -> Array:
+    return x
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": Activation(jax.numpy.tanh, 1.0),
+    "relu": Activation(jax.nn.relu, math.sqrt(2.0)),
+    "erf": Activation(jax.scipy.special.erf, 1.0),
+    "gelu": Activation(jax.nn.gelu, math.sqrt(2.0)),
+    "silu": Activation(jax.nn.silu, math.sqrt(2.0)),
+    "softplus": Activation(jax.nn.softplus, 1.0),
+    "sigmoid": Activation(jax.nn.sigmoid, 1.0),
+    "sin": Activation(jax.numpy.sin, 1.0),
+    "identity": Activation(_identity, 1.0),
+}
+
+
+def get_activation(name: str) -> Activation:
+    """The activation of that name; raises ``UnknownNameError``."""
+    try:
+        return ACTIVATIONS[name]
+    except KeyError:
+        raise UnknownNameError("activation", name, ACTIVATIONS) from None

@@ -1,0 +1,105 @@
+"""Networks: any ``flax.nnx`` module through a factory, bound to shapes and run functionally."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from bnnzoo.errors import InputError
+from bnnzoo.models.parameters import ParameterInfo, parameter_infos
+
+Factory = Callable[..., nnx.Module]
+"""``factory(in_shape, out_shape, *, rngs) -> nnx.Module`` mapping ``(row, *in_shape)`` to ``(row, *out_shape)``."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module factory with the gain its priors should use.
+
+    Attributes:
+        factory: called as ``factory(in_shape, out_shape, rngs=rngs)``.
+        gain: gain of the activation; see :mod:`bnnzoo.models.activations`.
+        label: a few words for tables, such as ``mlp 50 tanh``.
+    """
+
+    factory: Factory
+    gain: float = 1.0
+    label: str = "network"
+
+    def bind(self, in_shape: tuple[int, ...], outputs: int) -> BoundNetwork:
+        """Fix the shapes.
+
+        Args:
+            in_shape: shape of one input.
+            outputs: number of values the network returns for it.
+
+        Raises:
+            InputError: the module keeps state that a pure function of its parameters cannot have
+                (batch statistics, random streams), or does not accept these shapes.
+        """
+
+        def build() -> nnx.Module:
+            return self.factory(in_shape, (outputs,), rngs=nnx.Rngs(0))
+
+        try:
+            module = nnx.eval_shape(build)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{self.label}: cannot be built for inputs {in_shape}: {error}") from error
+        graph, parameters, rest = nnx.split(module, nnx.Param, ...)
+        _refuse_state(rest, self.label)
+        bound = BoundNetwork(graph, parameter_infos(module, self.gain), in_shape, outputs)
+        if not bound.infos:
+            raise InputError(f"{self.label}: the module has no nnx.Param to give a prior to")
+        shape = jax.eval_shape(
+            bound.apply,
+            {i.path: jax.ShapeDtypeStruct(i.shape, "float32") for i in bound.infos},
+            jax.ShapeDtypeStruct((2, *in_shape), "float32"),
+        ).shape
+        if shape != (2, outputs):
+            raise InputError(
+                f"{self.label}: returns shape {shape} for 2 rows, where (2, {outputs}) is needed"
+            )
+        return bound
+
+
+@dataclass(frozen=True)
+class BoundNetwork:
+    """A network with its shapes fixed: hashable, equal for equal structure.
+
+    Equality is what lets two fits of the same shapes share one compiled program.
+    """
+
+    graph: nnx.GraphDef[Any]
+    infos: tuple[ParameterInfo, ...]
+    in_shape: tuple[int, ...]
+    outputs: int
+
+    def apply(self, parameters: Mapping[str, Array], x: Float[Array, "row *input"]) -> Array:
+        """Network outputs ``(row, output)`` for parameters given by path."""
+        flat = [(_key(i.path), nnx.Param(parameters[i.path])) for i in self.infos]
+        return nnx.merge(self.graph, nnx.from_flat_state(flat))(x)
+
+
+def _key(path: str) -> tuple[str | int, ...]:
+    return tuple(int(part) if part.isdigit() else part for part in path.split("."))
+
+
+def _refuse_state(rest: nnx.State, label: str) -> None:
+    kinds = {type(value) for _, value in nnx.to_flat_state(rest)}
+    if any(issubclass(kind, nnx.BatchStat) for kind in kinds):
+        raise InputError(
+            f"{label}: batch statistics make the likelihood of a row depend on its batch, so there "
+            "is no posterior to sample; use a normalisation without them (LayerNorm, GroupNorm)"
+        )
+    if kinds:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise InputError(
+            f"{label}: the module keeps state besides its parameters ({names}); build it without "
+            "(for dropout, leave the layer out)"
+        )

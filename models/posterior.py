@@ -1,0 +1,323 @@
+"""The posterior a model and data define: the only thing an inference backend sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+from jaxtyping import Float, Int
+
+from bnnzoo.errors import InputError, TemperatureError
+from bnnzoo.models import score, tempering
+from bnnzoo.models.handwritten import as_model
+from bnnzoo.models.layout import find_sites, site_shapes
+from bnnzoo.models.score import Scored, Site
+
+if TYPE_CHECKING:
+    from bnnzoo.datasets import Dataset
+
+
+class Predictive(NamedTuple):
+    """What one draw says of some rows, modelled units.
+
+    Attributes:
+        f: noise-free function values ``(row, output)``.
+        distribution: of the target, batch shape ``(row,)``.
+    """
+
+    f: Array
+    distribution: dist.Distribution
+
+
+@jax.tree_util.register_pytree_node_class
+class Posterior:
+    """Tempered log density log p(y|w) / (T L) + log p(w) / T of a model given data.
+
+    The powers are taken on constrained values: a log-Jacobian is never divided by a temperature,
+    and a conditional prior p(w|h) with h sampled is renormalised after tempering.
+    A pytree: two posteriors of the same structure and shapes share compiled programs, whatever
+    their data, temperatures and prior scales.
+
+    Args:
+        model: a zoo model or a hand-written NumPyro model ``(x, y=None)``.
+        data: the data set, or None for a posterior without scaling on ``x``, ``y`` given later.
+        posterior_temperature: T.
+        likelihood_temperature: L.
+
+    Attributes:
+        sites: latent sites and their places in the flat unconstrained vector ``u``.
+        dimension: length of ``u``.
+        rows: number of training rows.
+        x, y: training rows in modelled units, on the device.
+
+    Raises:
+        TemperatureError: a temperature that is not a positive number, a tempered prior that is
+            improper, or a conditional prior with no known normaliser at T != 1.
+        InputError: a model that does not fit the data.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data: Dataset,
+        posterior_temperature: float = 1.0,
+        likelihood_temperature: float = 1.0,
+    ) -> None:
+        _check_temperature("posterior_temperature", posterior_temperature)
+        _check_temperature("likelihood_temperature", likelihood_temperature)
+        self.model = as_model(model).bind(data)
+        self.data: Dataset | None = data
+        self.scaling = data.scaling_for(self.model.handwritten)
+        real = jnp.result_type(float)
+        self.x = jnp.asarray(self.scaling.transform_x(data.x), real)
+        classes = data.task == "classification"
+        y = data.y if classes else self.scaling.transform_y(data.y)
+        self.y = jnp.asarray(y, jnp.int32 if classes else real)
+        self.posterior_temperature = float(posterior_temperature)
+        self.likelihood_temperature = float(likelihood_temperature)
+        self.sites: tuple[Site, ...] = find_sites(self.model, self.x, self.y)
+        self._check_factors()
+        if self.posterior_temperature != 1.0:
+            self._check_priors()
+
+    @property
+    def dimension(self) -> int:
+        """Number of unconstrained parameters."""
+        return self.sites[-1].offset + self.sites[-1].size
+
+    @property
+    def rows(self) -> int:
+        """Number of training rows."""
+        return int(self.x.shape[0])
+
+    # -- densities ---------------------------------------------------------------------------
+
+    def log_prior(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
+        """Untempered log p(w) on constrained values, without Jacobian."""
+        return _log_prior(self._score(u))
+
+    def log_likelihood(
+        self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
+    ) -> Float[Array, ""]:
+        """Untempered log p(y|w); for a batch of row numbers, its unbiased N/n-scaled estimate."""
+        total = _log_likelihood(self._score(u, batch))
+        return total if batch is None else total * (self.rows / batch.shape[0])
+
+    def log_density(
+        self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
+    ) -> Float[Array, ""]:
+        """The target of every sampler: tempered log posterior in ``u``, Jacobian added once."""
+        seen = self._score(u, batch)
+        scale = 1.0 if batch is None else self.rows / batch.shape[0]
+        T, L = self.posterior_temperature, self.likelihood_temperature
+        likelihood = _log_likelihood(seen) * (scale / (T * L))
+        return likelihood + self._tempered_log_prior(seen) + seen.log_jacobian
+
+    def pointwise_log_likelihood(
+        self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
+    ) -> Float[Array, " row"]:
+        """Untempered log p(y_i|w) of each row, modelled units.
+
+        Raises:
+            InputError: an observed site has no leading axis of rows.
+        """
+        seen = self._score(u, batch)
+        rows = self.rows if batch is None else batch.shape[0]
+        total = jnp.zeros(rows)
+        for name, (fn, value, weight) in seen.observed.items():
+            terms = fn.log_prob(value) * weight
+            if terms.ndim == 0 or terms.shape[0] != rows:
+                raise InputError(
+                    f"observed site {name!r} has log-likelihood terms of shape {terms.shape}, "
+                    f"not one a row ({rows})"
+                )
+            total = total + terms.reshape(rows, -1).sum(1)
+        return total
+
+    # -- coordinates -------------------------------------------------------------------------
+
+    def constrain(self, u: Float[Array, " dim"]) -> dict[str, Array]:
+        """Constrained value of every latent site."""
+        return self._score(u).values
+
+    def unconstrain(self, values: Mapping[str, Array]) -> Float[Array, " dim"]:
+        """The flat unconstrained vector of constrained values by site."""
+        seen = score.run(
+            self.model, self.x, self.y, lambda name, fn: (jnp.asarray(values[name]), jnp.zeros(()))
+        )
+        return self._flatten(score.unconstrained(seen))
+
+    def initial(self, key: Array) -> Float[Array, " dim"]:
+        """A draw from the prior, unconstrained; where a prior cannot be drawn from, U(-2, 2)."""
+        try:
+            seen = score.run(self.model, self.x, self.y, score.from_prior(key))
+        except NotImplementedError:
+            return jax.random.uniform(key, (self.dimension,), minval=-2.0, maxval=2.0)
+        return self._flatten(score.unconstrained(seen))
+
+    # -- predictions -------------------------------------------------------------------------
+
+    def predictive(self, values: Mapping[str, Array], x: Float[Array, "row *input"]) -> Predictive:
+        """Function and target distribution on new rows, modelled units, never tempered.
+
+        Args:
+            values: constrained value of every latent site.
+            x: inputs, modelled units.
+        """
+        seen = score.run_predictive(self.model, x, values)
+        fn = _target(seen)
+        if self.model.handwritten:
+            f = seen.deterministic.get("f")
+            f = fn.mean if f is None else f
+        else:
+            f = self.model.function(values, x)
+        f = jnp.broadcast_to(f, (x.shape[0],)) if jnp.ndim(f) == 0 else f
+        return Predictive(f.reshape(f.shape[0], -1), fn)
+
+    def predict(self, u: Float[Array, " dim"], x: Float[Array, "row *input"]) -> Float[Array, "row output"]:
+        """Noise-free f at new rows, in and out in original units."""
+        scaled = (x - self.scaling.x_mean) / self.scaling.x_std
+        f = self.predictive(self.constrain(u), scaled).f
+        return f * self.scaling.y_std + self.scaling.y_mean
+
+    # -- checks ------------------------------------------------------------------------------
+
+    def check_rows_are_free(self) -> None:
+        """Raise ``InputError`` where latent sites have one element a training row.
+
+        Such a model has no minibatch estimate and says nothing of new rows.
+        """
+        if self.rows < 2:
+            return
+        ours = {site.name: site.shape for site in self.sites}
+        try:
+            fewer = site_shapes(self.model, self.x[:-1], self.y[:-1])
+        except Exception:
+            # The model fixes its number of rows: whatever it raises, fewer rows do not run.
+            fewer = {}
+        for name, shape in ours.items():
+            if name not in fewer or fewer[name][0] != shape:
+                raise InputError(
+                    f"latent site {name!r} belongs to the training rows: minibatches and predictions "
+                    "for new rows are not defined for this model"
+                )
+
+    def _check_factors(self) -> None:
+        if self.posterior_temperature == self.likelihood_temperature == 1.0:
+            return
+        seen_factors: list[str] = []
+
+        def trace(u: Array) -> Array:
+            seen = self._score(u)
+            seen_factors.extend(seen.factors)
+            return seen.log_jacobian
+
+        jax.eval_shape(trace, jax.ShapeDtypeStruct((self.dimension,), self.x.dtype))
+        if seen_factors:
+            raise TemperatureError(
+                f"site {seen_factors[0]!r} is a numpyro.factor: whether it is prior or likelihood is "
+                "not known, so only temperatures of 1 are defined for this model"
+            )
+
+    def _check_priors(self) -> None:
+        unknown: list[str] = []
+
+        def trace(u: Array) -> Array:
+            seen = self._score(u)
+            T = jnp.asarray(self.posterior_temperature)
+            unknown.extend(
+                s.name for s in self.sites
+                if s.conditional and tempering.tempered(seen.fns[s.name], T) is None
+            )
+            return seen.log_jacobian
+
+        jax.eval_shape(trace, jax.ShapeDtypeStruct((self.dimension,), self.x.dtype))
+        T = self.posterior_temperature
+        if unknown:
+            raise TemperatureError(
+                f"posterior_temperature = {T:g}: the conditional prior of site {unknown[0]!r} has no "
+                "known normaliser once tempered; only T = 1 is defined for this model"
+            )
+        for name, margin in _margins(self).items():
+            if not margin > 0:
+                raise TemperatureError(
+                    f"posterior_temperature = {T:g}: the tempered prior of site {name!r} is improper "
+                    "(a Student-t needs T < df + 1, a Gamma shape > 1 - T)"
+                )
+
+    # -- pieces ------------------------------------------------------------------------------
+
+    def _score(self, u: Array, batch: Array | None = None) -> Scored:
+        x, y = (self.x, self.y) if batch is None else (self.x[batch], self.y[batch])
+        return score.run(self.model, x, y, score.from_vector(u, self.sites))
+
+    def _tempered_log_prior(self, seen: Scored) -> Array:
+        T = jnp.asarray(self.posterior_temperature)
+        total = jnp.zeros(())
+        for site in self.sites:
+            fn, value = seen.fns[site.name], seen.values[site.name]
+            renormalised = tempering.tempered(fn, T) if site.conditional else None
+            if renormalised is None:
+                total = total + jnp.sum(fn.log_prob(value)) / T
+            else:
+                total = total + jnp.sum(renormalised.log_prob(value))
+        return total
+
+    def _flatten(self, free: Mapping[str, Array]) -> Array:
+        return jnp.concatenate([jnp.ravel(free[site.name]) for site in self.sites])
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Site, ...]]:
+        """Model numbers, data and temperatures as leaves; the layout as structure."""
+        leaves = (self.model, self.x, self.y, self.posterior_temperature, self.likelihood_temperature)
+        return leaves, self.sites
+
+    @classmethod
+    def tree_unflatten(cls, sites: tuple[Site, ...], leaves: tuple[Any, ...]) -> Posterior:
+        """The posterior inside a traced function: without its data set and scaling."""
+        made = object.__new__(cls)
+        made.model, made.x, made.y, made.posterior_temperature, made.likelihood_temperature = leaves
+        made.sites = sites
+        made.data = None
+        return made
+
+
+@jax.jit
+def _margins(posterior: Posterior) -> dict[str, Array]:
+    """How far each latent site's tempered prior is from improper, at the origin of ``u``."""
+    seen = posterior._score(jnp.zeros(posterior.dimension))
+    T = jnp.asarray(posterior.posterior_temperature)
+    return {name: tempering.margin(fn, T) for name, fn in seen.fns.items()}
+
+
+def _log_prior(seen: Scored) -> Array:
+    total = jnp.zeros(())
+    for name, fn in seen.fns.items():
+        total = total + jnp.sum(fn.log_prob(seen.values[name]))
+    return total
+
+
+def _log_likelihood(seen: Scored) -> Array:
+    total = jnp.zeros(())
+    for fn, value, weight in seen.observed.values():
+        total = total + jnp.sum(fn.log_prob(value) * weight)
+    return total
+
+
+def _target(seen: Scored) -> dist.Distribution:
+    if "y" in seen.observed:
+        return seen.observed["y"][0]
+    if len(seen.observed) != 1:
+        raise InputError(
+            f"a model to predict with needs one target site, named 'y'; found {sorted(seen.observed)}"
+        )
+    return next(iter(seen.observed.values()))[0]
+
+
+def _check_temperature(name: str, value: float) -> None:
+    if not (np.isscalar(value) and np.isfinite(value) and value > 0):
+        raise TemperatureError(f"{name} = {value!r}: a positive finite number is needed")

@@ -1,0 +1,176 @@
+"""The contract of a prior, the elementwise families' shared form, and rules by parameter."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpyro
+import numpyro.distributions as dist
+from jax import Array
+from jax.tree_util import register_dataclass
+from pydantic import Field
+
+from bnnzoo import registry
+from bnnzoo.errors import InputError, OptionError, hint
+from bnnzoo.models.parameters import ParameterInfo
+from bnnzoo.options import Options, Positive
+from bnnzoo.specs import Component
+
+Match = Literal["variance", "scale", "iqr"]
+"""Which width of a family ``std`` sets: see :class:`PriorOptions`."""
+
+NORMAL_IQR = 1.3489795003921634
+"""Interquartile range of N(0, 1)."""
+
+
+class PriorOptions(Options):
+    """Options every prior has."""
+
+    rules: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Pattern of parameter paths -> options to change there (std = 2.0), or another "
+        "prior (name = 'laplace'); the last pattern that matches a parameter decides.",
+    )
+
+
+class ElementwiseOptions(PriorOptions):
+    """Options of priors that are independent over the elements of a kernel."""
+
+    std: Positive = Field(
+        1.0, description="Width of a kernel's elements, in units of gain/sqrt(fan-in)."
+    )
+    match: Match = Field(
+        "variance",
+        description="What std means: the standard deviation (variance), the family's own scale "
+        "parameter (scale), or the interquartile range of a Gaussian of that std (iqr).",
+    )
+    absolute: bool = Field(False, description="Take std as it is, without gain and fan-in.")
+    bias_std: Positive = Field(1.0, description="Standard deviation of the Gaussian on biases.")
+
+
+class Prior(ABC):
+    """A NumPyro distribution for every parameter of a network.
+
+    A subclass is a pytree whose leaves are its numbers, so that a change of scale recompiles
+    nothing. Priors with hyper-parameters of their own override :meth:`sample`.
+    """
+
+    @abstractmethod
+    def distribution(self, info: ParameterInfo, direct: bool = False) -> dist.Distribution:
+        """Distribution of one parameter, its shape a single event.
+
+        Args:
+            info: the parameter.
+            direct: a rule asked for this family by name, so it holds for biases too.
+        """
+
+    def sample(self, infos: Sequence[ParameterInfo]) -> dict[str, Array]:
+        """Sample every parameter under its path, inside a NumPyro model."""
+        return {i.path: numpyro.sample(i.path, self.distribution(i)) for i in infos}
+
+    def check(self, infos: Sequence[ParameterInfo]) -> None:
+        """Raise ``InputError`` where this prior does not fit these parameters."""
+
+
+class ElementwisePrior(Prior):
+    """Independent elements of one location-scale family.
+
+    Kernels have mean 0 and scale ``scale * gain / sqrt(fan_in)``; embeddings count as kernels of
+    fan-in 1; biases are N(0, bias_std^2); normalisation scales are N(1, bias_std^2).
+    """
+
+    scale: float
+    bias_std: float
+    absolute: bool
+
+    @abstractmethod
+    def family(self, loc: float, scale: float) -> dist.Distribution:
+        """The family's scalar distribution with this location and scale parameter."""
+
+    def distribution(self, info: ParameterInfo, direct: bool = False) -> dist.Distribution:
+        """See :meth:`Prior.distribution`."""
+        loc = 1.0 if info.role == "scale" else 0.0
+        if info.role in ("kernel", "embedding") or direct:
+            scale = self.scale if self.absolute else self.scale * info.unit
+            element = self.family(loc, scale)
+        else:
+            element = dist.Normal(loc, self.bias_std)
+        return element.expand(info.shape).to_event(len(info.shape))
+
+
+@functools.partial(
+    register_dataclass, data_fields=("base", "priors"), meta_fields=("patterns", "direct")
+)
+@dataclass(frozen=True)
+class RuledPrior(Prior):
+    """A prior whose family or numbers differ between parameters.
+
+    Attributes:
+        base: for parameters that no pattern matches; None makes such a parameter an error.
+        priors: one a pattern.
+        patterns: shell-style patterns of paths; the last that matches decides.
+        direct: whether the rule named its family, which then holds for biases too.
+    """
+
+    base: Prior | None
+    priors: tuple[Prior, ...]
+    patterns: tuple[str, ...]
+    direct: tuple[bool, ...]
+
+    def distribution(self, info: ParameterInfo, direct: bool = False) -> dist.Distribution:
+        """See :meth:`Prior.distribution`."""
+        rules = zip(self.patterns, self.priors, self.direct, strict=True)
+        for pattern, prior, named in reversed(list(rules)):
+            if fnmatch.fnmatchcase(info.path, pattern):
+                return prior.distribution(info, named)
+        if self.base is None:
+            raise InputError(f"no prior rule matches parameter {info.path!r}")
+        return self.base.distribution(info)
+
+    def check(self, infos: Sequence[ParameterInfo]) -> None:
+        """Every pattern matches something, and every parameter has a prior."""
+        paths = [i.path for i in infos]
+        for pattern in self.patterns:
+            if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
+                raise InputError(f"prior rule {pattern!r} matches no parameter{hint(pattern, paths)}")
+        for info in infos:
+            self.distribution(info)
+
+
+def make_prior(component: Component) -> Prior:
+    """The prior of a spec, with its rules applied.
+
+    Raises:
+        UnknownNameError: no such prior.
+        OptionError: options it does not have, or neither a name nor rules.
+    """
+    options = dict(component.options)
+    rules = options.pop("rules", {})
+    if not isinstance(rules, Mapping):
+        raise OptionError(f"prior.rules = {rules!r}: a table of pattern -> options is expected")
+    if component.name is None and not rules:
+        raise OptionError("prior: give a name, or rules that cover every parameter")
+    if component.name is None and options:
+        raise OptionError(f"prior.{next(iter(options))}: an option without a prior's name")
+    base = registry.get("priors", component.name).build(options) if component.name else None
+    if not rules:
+        assert base is not None
+        return base
+    priors, direct = [], []
+    for pattern, rule in rules.items():
+        where = f'prior.rules."{pattern}"'
+        if not isinstance(rule, Mapping):
+            raise OptionError(f"{where} = {rule!r}: a table of options is expected")
+        changes = dict(rule)
+        name = changes.pop("name", None)
+        if name is None and component.name is None:
+            raise OptionError(f"{where}: a name is needed, as the prior itself has none")
+        given = changes if name is not None else {**options, **changes}
+        priors.append(registry.get("priors", name or component.name).build(given, where))
+        direct.append(name is not None)
+    return RuledPrior(base, tuple(priors), tuple(rules), tuple(direct))

@@ -1,0 +1,1 @@
+"""Prior families: one file each, found through the registry."""

@@ -1,0 +1,149 @@
+"""A conditional prior raised to the power 1/T and renormalised.
+
+For p(w | h) with h sampled, the naive power p^(1/T) leaves a factor that depends on h, which is
+improper for T < 1 and makes centred and non-centred forms of one model disagree. Each rule below
+gives the *normalised* density proportional to p^(1/T), and the margin by which that density is
+proper (positive: it exists).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array
+
+Rule = Callable[[Any, Any], dist.Distribution]
+
+
+def _normal(d: dist.Normal, T: Array) -> dist.Distribution:
+    return dist.Normal(d.loc, d.scale * jnp.sqrt(T))
+
+
+def _half_normal(d: dist.HalfNormal, T: Array) -> dist.Distribution:
+    return dist.HalfNormal(d.scale * jnp.sqrt(T))
+
+
+def _log_normal(d: dist.LogNormal, T: Array) -> dist.Distribution:
+    # x^(-1/T) exp(-(log x - m)^2 / (2 s^2 T)) = x^-1 exp((1 - 1/T) log x) exp(...): complete the square.
+    return dist.LogNormal(d.loc + d.scale**2 * (T - 1.0), d.scale * jnp.sqrt(T))
+
+
+def _multivariate_normal(d: dist.MultivariateNormal, T: Array) -> dist.Distribution:
+    return dist.MultivariateNormal(d.loc, scale_tril=d.scale_tril * jnp.sqrt(T))
+
+
+def _laplace(d: dist.Laplace, T: Array) -> dist.Distribution:
+    return dist.Laplace(d.loc, d.scale * T)
+
+
+def _exponential(d: dist.Exponential, T: Array) -> dist.Distribution:
+    return dist.Exponential(d.rate / T)
+
+
+def _tempered_df(df: Array, T: Array) -> Array:
+    return (df + 1.0) / T - 1.0
+
+
+def _student_t(d: dist.StudentT, T: Array) -> dist.Distribution:
+    df = _tempered_df(d.df, T)
+    return dist.StudentT(df, d.loc, d.scale * jnp.sqrt(d.df / df))
+
+
+def _cauchy(d: dist.Cauchy, T: Array) -> dist.Distribution:
+    df = _tempered_df(jnp.ones(()), T)
+    return dist.StudentT(df, d.loc, d.scale / jnp.sqrt(df))
+
+
+class _HalfStudentT(dist.Distribution):
+    """Student-t folded at zero: NumPyro has the Cauchy alone in this form."""
+
+    support = dist.constraints.positive
+    pytree_data_fields = ("df", "scale")
+
+    def __init__(self, df: Array, scale: Array) -> None:
+        self.df, self.scale = dist.util.promote_shapes(df, scale)
+        super().__init__(jnp.broadcast_shapes(jnp.shape(df), jnp.shape(scale)))
+
+    def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+        return dist.StudentT(self.df, 0.0, self.scale).log_prob(value) + jnp.log(2.0)
+
+
+def _half_cauchy(d: dist.HalfCauchy, T: Array) -> dist.Distribution:
+    df = _tempered_df(jnp.ones(()), T)
+    return _HalfStudentT(df, d.scale / jnp.sqrt(df))
+
+
+def _gamma(d: dist.Gamma, T: Array) -> dist.Distribution:
+    return dist.Gamma((d.concentration - 1.0) / T + 1.0, d.rate / T)
+
+
+def _inverse_gamma(d: dist.InverseGamma, T: Array) -> dist.Distribution:
+    return dist.InverseGamma((d.concentration + 1.0) / T - 1.0, d.rate / T)
+
+
+def _beta(d: dist.Beta, T: Array) -> dist.Distribution:
+    return dist.Beta((d.concentration1 - 1.0) / T + 1.0, (d.concentration0 - 1.0) / T + 1.0)
+
+
+def _uniform(d: dist.Uniform, T: Array) -> dist.Distribution:
+    return d
+
+
+_RULES: dict[type, Rule] = {
+    dist.Normal: _normal,
+    dist.HalfNormal: _half_normal,
+    dist.LogNormal: _log_normal,
+    dist.MultivariateNormal: _multivariate_normal,
+    dist.Laplace: _laplace,
+    dist.Exponential: _exponential,
+    dist.StudentT: _student_t,
+    dist.Cauchy: _cauchy,
+    dist.HalfCauchy: _half_cauchy,
+    dist.Gamma: _gamma,
+    dist.InverseGamma: _inverse_gamma,
+    dist.Beta: _beta,
+    dist.Uniform: _uniform,
+}
+
+_MARGINS: dict[type, Callable[[Any, Any], Array]] = {
+    dist.StudentT: lambda d, T: _tempered_df(d.df, T),
+    dist.Cauchy: lambda d, T: _tempered_df(jnp.ones(()), T),
+    dist.HalfCauchy: lambda d, T: _tempered_df(jnp.ones(()), T),
+    dist.Gamma: lambda d, T: (d.concentration - 1.0) / T + 1.0,
+    dist.InverseGamma: lambda d, T: (d.concentration + 1.0) / T - 1.0,
+    dist.Beta: lambda d, T: (jnp.minimum(d.concentration1, d.concentration0) - 1.0) / T + 1.0,
+}
+
+
+def tempered(d: dist.Distribution, temperature: Array) -> dist.Distribution | None:
+    """The normalised density proportional to ``d``'s to the power ``1 / temperature``.
+
+    Args:
+        d: a NumPyro distribution, possibly expanded or with its batch declared an event.
+        temperature: T > 0.
+
+    Returns:
+        A distribution of the same shape, or None where no normaliser is known.
+    """
+    if isinstance(d, dist.Independent):
+        inner = tempered(d.base_dist, temperature)
+        return None if inner is None else inner.to_event(d.reinterpreted_batch_ndims)
+    if isinstance(d, dist.ExpandedDistribution):
+        inner = tempered(d.base_dist, temperature)
+        return None if inner is None else inner.expand(d.batch_shape)
+    if isinstance(d, dist.MaskedDistribution):
+        inner = tempered(d.base_dist, temperature)
+        return None if inner is None else inner.mask(d._mask)
+    rule = _RULES.get(type(d))
+    return None if rule is None else rule(d, temperature)
+
+
+def margin(d: dist.Distribution, temperature: Array) -> Array:
+    """By how much the tempered density is proper: above 0 it is, at or below 0 it is not."""
+    if isinstance(d, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+        return margin(d.base_dist, temperature)
+    of = _MARGINS.get(type(d))
+    return jnp.ones(()) if of is None else jnp.min(of(d, temperature))

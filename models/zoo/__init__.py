@@ -1,0 +1,1 @@
+"""Named models, from studies: one file each, found through the registry."""

@@ -1,0 +1,244 @@
+"""Has a run converged? Asked of its functions first, and of its weights second.
+
+The weights of a network can be permuted without changing the function, so chains may sit in
+equivalent modes and disagree on every weight while they agree on every prediction. R-hat and
+effective sample size are therefore taken of function values and of the log-likelihood.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from arviz_stats.base import array_stats
+
+RHAT_GOOD = 1.01
+"""Vehtari et al. (2021): the level below which chains are taken to have mixed."""
+
+RHAT_BAD = 1.05
+"""Above this a run is said not to have converged."""
+
+ESS_LOW = 100
+"""Fewer effective draws than this, of any function value, is said to be few."""
+
+OUTPUTS_CHECKED = 60
+"""Function values examined a run: at each point the outputs that vary most."""
+
+WEIGHTS_CHECKED = 100
+"""Scalar weights examined a run, spread evenly over the sites."""
+
+TRACE_POINTS = 120
+"""Steps of an optimiser's trace that are kept for the figure."""
+
+MIN_DRAWS = 4
+"""Fewer draws a chain leave R-hat and ESS undefined."""
+
+
+def diagnose(tree: xr.DataTree) -> dict[str, Any]:
+    """Convergence of one run as plain data.
+
+    Args:
+        tree: a run's tree (``docs/design.md``); every group may be missing.
+
+    Returns:
+        ``chains``, ``draws``; ``function`` with ``rhat`` and ``ess`` (one a point, the worst
+        output of each) and their worst values; ``log_likelihood`` (``rhat``, ``ess``);
+        ``weights`` (range of R-hat over the weights checked); ``divergences`` (count),
+        ``divergent_chains``, ``acceptance`` (mean), ``step_size`` (one a chain), ``elbo``
+        (an optimiser's trace) or None where the backend has no such statistic; ``converged``
+        (None where it cannot be said); ``notes``, sentences on what could not be computed.
+
+    Source:
+        Vehtari, Gelman, Simpson, Carpenter and Bürkner, Bayesian Analysis 16 (2021), eq. 1-14.
+    """
+    functions = _dataset(tree, "function_draws")
+    made: dict[str, Any] = {"notes": []}
+    made |= _sizes(functions, _dataset(tree, "posterior"))
+    made["function"] = _function(functions, made["notes"])
+    made["log_likelihood"] = _log_likelihood(functions)
+    made["weights"] = _weights(_dataset(tree, "posterior"))
+    made |= _sampler(_dataset(tree, "sample_stats"))
+    made["elbo"] = _elbo(_dataset(tree, "warmup_sample_stats"))
+    worst = made["function"]["worst_rhat"]
+    made["converged"] = None if worst is None or np.isnan(worst) else bool(worst <= RHAT_BAD)
+    if made["chains"] == 1:
+        made["notes"].append(
+            "One chain: R-hat compares chains and cannot be computed, and the effective sample "
+            "size cannot see modes that this chain never visited."
+        )
+    if made["draws"] is not None and made["draws"] < MIN_DRAWS:
+        made["notes"].append(f"{made['draws']} draws a chain are too few for R-hat or ESS.")
+    return made
+
+
+def rhat_and_ess(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rank-normalised split R-hat and the smallest of three effective sample sizes.
+
+    Args:
+        draws: ``(chain, draw, value)``.
+
+    Returns:
+        R-hat ``(value,)``, NaN with one chain; and ESS ``(value,)``, the smallest of bulk, tail
+        (5 % and 95 % quantiles) and squared deviation from the mean. Both are NaN for a value
+        that never changes or is not finite, and where there are fewer than 4 draws a chain; a
+        value on which chains are stuck at different places has R-hat infinity.
+
+    Source:
+        Vehtari et al. (2021); computed by ``arviz_stats``.
+    """
+    draws = np.asarray(draws, dtype=np.float64)
+    chains, length, count = draws.shape
+    rhat, ess = np.full(count, np.nan), np.full(count, np.nan)
+    moving = np.isfinite(draws).all((0, 1)) & (np.ptp(draws, (0, 1)) > 0)
+    if length < MIN_DRAWS or not moving.any():
+        return rhat, ess
+    kept, axes = draws[:, :, moving], {"chain_axis": 0, "draw_axis": 1}
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # a stuck chain divides by zero; R-hat is then infinite
+        if chains > 1:
+            rhat[moving] = array_stats.rhat(kept, **axes)
+        ess[moving] = np.minimum.reduce(
+            [
+                array_stats.ess(kept, method="bulk", **axes),
+                array_stats.ess(kept, method="tail", prob=(0.05, 0.95), **axes),
+                array_stats.ess(kept, method="sd", **axes),
+            ]
+        )
+    return rhat, ess
+
+
+def _sizes(*groups: xr.Dataset | None) -> dict[str, int | None]:
+    """Chains and draws that were kept, which may be fewer than the specification asked for."""
+    for dataset in groups:
+        if dataset is not None and {"chain", "draw"} <= set(dataset.sizes):
+            return {"chains": dataset.sizes["chain"], "draws": dataset.sizes["draw"]}
+    return {"chains": None, "draws": None}
+
+
+def _function(functions: xr.Dataset | None, notes: list[str]) -> dict[str, Any]:
+    if functions is None or "f" not in functions:
+        notes.append("No function values were recorded: convergence cannot be judged.")
+        unknown = dict.fromkeys(("worst_rhat", "worst_ess", "median_ess"))
+        return {"points": 0, "rhat": [], "ess": [], **unknown}
+    f = _stacked(functions["f"], 3)
+    f = f.reshape(*f.shape[:3], -1)
+    chains, draws, points, outputs = f.shape
+    if not np.isfinite(f).all():
+        notes.append(f"{int((~np.isfinite(f)).sum())} function values are not finite.")
+    keep = max(1, min(outputs, OUTPUTS_CHECKED // max(points, 1)))
+    with np.errstate(all="ignore"):
+        spread = np.nan_to_num(f.reshape(-1, points, outputs).std(0))
+    chosen = np.argsort(-spread, axis=1, kind="stable")[:, :keep]
+    values = np.take_along_axis(f, chosen[None, None], axis=3).reshape(chains, draws, -1)
+    rhat, ess = rhat_and_ess(values)
+    rhat, ess = rhat.reshape(points, keep), ess.reshape(points, keep)
+    by_point_rhat, by_point_ess = _worst(rhat, np.fmax), _worst(ess, np.fmin)
+    constant = int(np.isnan(by_point_ess).sum()) if draws >= MIN_DRAWS else 0
+    if constant:
+        notes.append(f"{constant} of {points} diagnostic points never change and are left out.")
+    return {
+        "points": points,
+        "rhat": by_point_rhat.tolist(),
+        "ess": by_point_ess.tolist(),
+        "worst_rhat": float(_worst(by_point_rhat, np.fmax)),
+        "worst_ess": float(_worst(by_point_ess, np.fmin)),
+        "median_ess": float(np.nanmedian(by_point_ess)) if constant < points else float("nan"),
+    }
+
+
+def _log_likelihood(functions: xr.Dataset | None) -> dict[str, float | None]:
+    if functions is None or "log_likelihood" not in functions:
+        return {"rhat": None, "ess": None}
+    rhat, ess = rhat_and_ess(_stacked(functions["log_likelihood"], 2)[:, :, None])
+    return {"rhat": float(rhat[0]), "ess": float(ess[0])}
+
+
+def _weights(posterior: xr.Dataset | None) -> dict[str, Any]:
+    empty = {"count": 0, "checked": 0, "rhat_min": None, "rhat_median": None, "rhat_max": None}
+    if posterior is None or not posterior.data_vars:
+        return empty
+    sites = [_stacked(site, 2) for site in posterior.data_vars.values()]
+    flat = [site.reshape(*site.shape[:2], -1) for site in sites]
+    ends = np.cumsum([site.shape[2] for site in flat])
+    total = int(ends[-1])
+    picked = np.unique(np.linspace(0, total - 1, min(total, WEIGHTS_CHECKED)).astype(int))
+    owner = np.searchsorted(ends, picked, side="right")
+    starts = ends - [site.shape[2] for site in flat]
+    values = np.stack([flat[o][:, :, i - starts[o]] for o, i in zip(owner, picked, strict=True)], 2)
+    rhat, _ = rhat_and_ess(values)
+    known = rhat[~np.isnan(rhat)]
+    made = empty | {"count": total, "checked": len(picked)}
+    if known.size:
+        made |= {
+            "rhat_min": float(known.min()),
+            "rhat_median": float(np.median(known)),
+            "rhat_max": float(known.max()),
+        }
+    return made
+
+
+def _sampler(stats: xr.Dataset | None) -> dict[str, Any]:
+    made: dict[str, Any] = dict.fromkeys(
+        ("divergences", "divergent_chains", "acceptance", "step_size", "steps")
+    )
+    if stats is None:
+        return made
+    if "diverging" in stats:
+        by_chain = _stacked(stats["diverging"], 2).astype(bool).sum(1)
+        made["divergences"] = int(by_chain.sum())
+        made["divergent_chains"] = [int(c) for c in np.flatnonzero(by_chain)]
+    if "acceptance_rate" in stats:
+        made["acceptance"] = float(np.nanmean(_stacked(stats["acceptance_rate"], 2)))
+    if "step_size" in stats:
+        made["step_size"] = [float(v) for v in _stacked(stats["step_size"], 2)[:, -1]]
+    if "n_steps" in stats:
+        made["steps"] = float(np.nanmean(_stacked(stats["n_steps"], 2)))
+    return made
+
+
+def _elbo(warmup: xr.Dataset | None) -> dict[str, Any] | None:
+    """The trace thinned for drawing, its last level, and how much it still rose at the end."""
+    if warmup is None or "elbo" not in warmup:
+        return None
+    trace = _stacked(warmup["elbo"], 2).astype(np.float64)
+    steps = trace.shape[1]
+    if steps < 2:
+        return None
+    tenth = max(steps // 10, 1)
+    last, before = trace[:, -tenth:], trace[:, -2 * tenth : -tenth]
+    kept = np.unique(np.linspace(0, steps - 1, min(steps, TRACE_POINTS)).astype(int))
+    width = max(steps // TRACE_POINTS, 1)
+    smooth = np.stack([trace[:, max(0, k - width + 1) : k + 1].mean(1) for k in kept], 1)
+    return {
+        "steps": int(steps),
+        "final": last.mean(1).tolist(),
+        "rise": (last.mean(1) - before.mean(1)).tolist() if before.size else None,
+        "at": (kept + 1).tolist(),
+        "trace": smooth.tolist(),
+    }
+
+
+def _dataset(tree: xr.DataTree, name: str) -> xr.Dataset | None:
+    return tree[name].to_dataset() if name in tree.children else None
+
+
+def _stacked(values: xr.DataArray, leading: int) -> np.ndarray:
+    """Values with ``chain`` and ``draw`` first and at least ``leading`` axes."""
+    array = np.asarray(values.transpose("chain", "draw", ...).values)
+    return array.reshape(array.shape + (1,) * (leading - array.ndim))
+
+
+def _worst(values: np.ndarray, worse: np.ufunc) -> np.ndarray:
+    """The worst along the last axis, NaN only where all are."""
+    return worse.reduce(values, axis=-1) if values.size else np.asarray(np.nan)
+
+
+def state_of(diagnosis: Mapping[str, Any]) -> str:
+    """One word on a run: ``good``, ``fair``, ``bad`` (R-hat of functions) or ``unknown``."""
+    worst = diagnosis["function"]["worst_rhat"]
+    if worst is None or np.isnan(worst):
+        return "unknown"
+    return "good" if worst <= RHAT_GOOD else "fair" if worst <= RHAT_BAD else "bad"

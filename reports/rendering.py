@@ -1,0 +1,220 @@
+"""A report's data as HTML, Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from bnnzoo.reports import formatting, panels, rowcharts
+from bnnzoo.reports.comparison import CLEAR, METRIC_NAMES, in_errors
+from bnnzoo.reports.diagnostics import ESS_LOW, OUTPUTS_CHECKED, RHAT_BAD, RHAT_GOOD
+from bnnzoo.reports.svg import key
+from bnnzoo.reports.temperature import symbol
+
+PERCENT = ("coverage_50", "coverage_90", "accuracy")
+"""Metrics that are shown in per cent."""
+
+BETTER = {
+    "nll": "lower",
+    "rmse": "lower",
+    "coverage_50": "ideal 50 %",
+    "coverage_90": "ideal 90 %",
+    "accuracy": "higher",
+    "brier": "lower",
+    "ece": "lower",
+}
+"""Which way each metric points, for the heads of tables."""
+
+
+def to_html(report: Mapping[str, Any]) -> str:
+    """The page: styles, script and figures inside it, nothing fetched."""
+    views = [block_view(block) for block in report["blocks"]]
+    return _environment().get_template("report.html").render(report=report, views=views)
+
+
+def to_markdown(report: Mapping[str, Any]) -> str:
+    """The same content as text and tables."""
+    views = [block_view(block, figures=False) for block in report["blocks"]]
+    return _environment().get_template("report.md").render(report=report, views=views)
+
+
+def to_json(report: Mapping[str, Any]) -> str:
+    """All numbers, as strict JSON: NaN is null, infinities are ``"inf"`` and ``"-inf"``."""
+    return json.dumps(_plain(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]:
+    """What the templates need beyond the data: figures, chosen digits, cells of the matrix."""
+    rows = block["runs"]
+    view: dict[str, Any] = {
+        "block": block,
+        "metrics": _metric_columns(rows),
+        "matrix": _matrix(block),
+        "flags": [(row, flag) for row in rows for flag in row["flags"]],
+        "traces": [row for row in rows if row["convergence"]["elbo"]],
+        "calibrated": [row for row in rows if row["calibration"]],
+        "samplers": any(not row["variational"] for row in rows),
+        "folders": [run["folder"] for run in block["settings"]["runs"]],
+    }
+    if not figures:
+        return view
+    kind = view["calibrated"][0]["calibration"]["kind"] if view["calibrated"] else None
+    reach = panels.pit_reach(rows) if kind == "pit" else None
+    view |= {
+        "forest": rowcharts.forest(rows, block["digits"]) if block["scored_on"] == "test" else None,
+        "convergence": rowcharts.convergence(rows),
+        "trace_plots": [(row, panels.trace_plot(row)) for row in view["traces"]],
+        "calibration": [
+            (row, [panels.pit_plot(row, reach), panels.coverage_plot(row)])
+            if kind == "pit"
+            else (row, [panels.reliability_plot(row)])
+            for row in view["calibrated"]
+        ],
+        "calibration_kind": kind,
+        "temperature": [
+            {**panel, "plots": panels.temperature_plots(panel)} for panel in block["temperature"]
+        ],
+    }
+    return view
+
+
+def _metric_columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Metrics that some run has, with the digits their errors support."""
+    columns = []
+    for name, title in METRIC_NAMES.items():
+        entries = [row["metrics"][name] for row in rows if name in row["metrics"]]
+        if not entries:
+            continue
+        percent = name in PERCENT
+        scale = 100.0 if percent else 1.0
+        errors = [scale * e["se"] for e in entries if e["se"] is not None]
+        digits = digits_of(errors, percent) if errors else 3
+        columns.append(
+            {"name": name, "title": title, "scale": scale, "unit": " %" if percent else "",
+             "digits": digits, "better": BETTER[name]}  # fmt: skip
+        )
+    return columns
+
+
+def digits_of(errors: Sequence[float], percent: bool) -> int:
+    """Digits for a column of metrics."""
+    return formatting.digits_for(errors, least=0 if percent else 1, most=1 if percent else 4)
+
+
+def _matrix(block: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """Cells of the pairwise table with the class of their shade."""
+    digits, pairs = block["digits"], block["pairs"]
+    cells = []
+    for i, line in enumerate(pairs["difference"]):
+        row = []
+        for j, difference in enumerate(line):
+            error = pairs["standard_error"][i][j]
+            if i == j:
+                row.append({"shade": "same", "difference": "", "error": "", "words": ""})
+                continue
+            z = in_errors(difference, error) if math.isfinite(difference) else float("nan")
+            row.append(
+                {
+                    "shade": shade(z),
+                    "difference": formatting.number(difference, digits, signed=True),
+                    "error": formatting.number(error, digits),
+                    "words": f"run {i + 1} minus run {j + 1}",
+                }
+            )
+        cells.append(row)
+    return cells
+
+
+def shade(z: float) -> str:
+    """Class of a cell from its difference in standard errors: none, or three steps either way."""
+    if math.isnan(z) or abs(z) < CLEAR:
+        return ""
+    step = 1 if abs(z) < 3 else 2 if abs(z) < 5 else 3
+    return f"{'up' if z > 0 else 'down'}{step}"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("bnnzoo.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "num": formatting.number,
+        "pm": formatting.interval,
+        "sig": formatting.significant,
+        "secs": formatting.seconds,
+        "counted": formatting.counted,
+        "numbered": formatting.numbered,
+        "md": markdown_text,
+        "setting": setting_text,
+        "sortable": sort_value,
+    }
+    environment.globals |= {
+        "key": key,
+        "symbol": symbol,
+        "RHAT_GOOD": RHAT_GOOD,
+        "RHAT_BAD": RHAT_BAD,
+        "ESS_LOW": ESS_LOW,
+        "OUTPUTS_CHECKED": OUTPUTS_CHECKED,
+    }
+    return environment
+
+
+def markdown_text(text: object) -> Markup:
+    """Text that Markdown shows as it is, inside a table too."""
+    safe = str(escape(str(text))).replace("&#39;", "'").replace("&#34;", '"')
+    for sign in "\\`*_[]|":
+        safe = safe.replace(sign, "\\" + sign)
+    return Markup(" ".join(safe.split()))
+
+
+def setting_text(value: Any) -> str:
+    """A setting as a reader would write it."""
+    if value is None:
+        return formatting.NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(setting_text(v) for v in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}: {setting_text(v)}" for k, v in value.items()) or formatting.NOTHING
+    return str(value)
+
+
+def sort_value(value: Any) -> Any:
+    """What the page's script sorts by; empty, which sorts last, for what is missing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and math.isinf(value):
+        return math.copysign(1e300, value)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Plain data that strict JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return ("inf" if value > 0 else "-inf") if math.isinf(value) else value
+    if hasattr(value, "item"):
+        return _plain(value.item())
+    return value if isinstance(value, (str, int, bool)) or value is None else str(value)

@@ -1,0 +1,206 @@
+"""From runs to the three files of a report: gathered once as plain data, then written three ways."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnnzoo.errors import InputError, StorageError
+from bnnzoo.reports import comparison, rendering, summary
+from bnnzoo.reports.calibration import calibrate
+from bnnzoo.reports.diagnostics import diagnose, state_of
+from bnnzoo.reports.formatting import digits_for
+from bnnzoo.reports.runs import ReportRun, assign_glyphs, facts, group_by_data, short_labels
+from bnnzoo.reports.settings import settings
+from bnnzoo.reports.temperature import temperature_panels
+
+FORMAT = 1
+"""Of ``report.json``; raised when a field changes its meaning."""
+
+
+def write_report(runs: Sequence[ReportRun], path: str | Path, *, title: str | None = None) -> Path:
+    """Write a page that compares runs, with the same content as Markdown and JSON beside it.
+
+    Args:
+        runs: one or more runs, on one data set or several; only runs on the same data (by hash)
+            are compared with each other.
+        path: of the HTML page; ``.md`` and ``.json`` of the same name are written beside it, and
+            missing folders are made.
+        title: of the page.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: there are no runs, or ``path`` is a folder or ends in ``.md`` or ``.json``.
+        StorageError: the files cannot be written; none of them is then left behind.
+    """
+    runs = list(runs)
+    if not runs:
+        raise InputError("a report needs at least one run; none was given")
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the page a name, such as {path / 'report.html'}")
+    if path.suffix in (".md", ".json"):
+        raise InputError(
+            f"{path} must name the page, such as {path.with_suffix('.html')}; "
+            "Markdown and JSON are written beside it"
+        )
+    report = collect(runs, title)
+    _write(
+        {
+            path.with_suffix(".json"): rendering.to_json(report),
+            path.with_suffix(".md"): rendering.to_markdown(report),
+            path: rendering.to_html(report),
+        }
+    )
+    return path
+
+
+def collect(runs: Sequence[ReportRun], title: str | None = None) -> dict[str, Any]:
+    """Everything a report says, as plain data.
+
+    Args:
+        runs: at least one run.
+        title: of the page, or None for a plain one.
+
+    Returns:
+        ``title``, ``created``, ``versions`` and ``blocks``, one a data set: its ``name``, sizes,
+        ``verdict``, ``cautions``, ``runs`` (best first, numbered from 1), ``pairs``,
+        ``temperature`` and ``settings``.
+    """
+    groups = group_by_data(runs)
+    names = [str(members[0].manifest["data"].get("name", "data")) for members in groups]
+    blocks = []
+    for k, (name, members) in enumerate(zip(names, groups, strict=True), start=1):
+        block = collect_block(members)
+        # two splits of one data set have one name: the hash tells them apart
+        block["title"] = f"{name} ({block['hash'][:8]})" if names.count(name) > 1 else name
+        block["id"] = f"data-{k}"
+        block["verdict"] = summary.verdict(
+            block["title"], block["runs"], block["pairs"], block["scored_on"]
+        )
+        block["cautions"] = summary.cautions(block["runs"], block["verdict"]["best"])
+        blocks.append(block)
+    return {
+        "format": FORMAT,
+        "title": title or _plain_title(names),
+        "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "run_count": len(runs),
+        "versions": blocks[0]["settings"]["versions"],
+        "blocks": blocks,
+    }
+
+
+def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:
+    """The part of a report on one data set, without its words."""
+    data = dict(members[0].manifest["data"])
+    scores = [comparison.read_scores(run) for run in members]
+    tested = any(s is not None and s.rows == "test" for s in scores)
+    if tested:  # a run that lacks test scores is not judged by its training rows beside others
+        scores = [s if s is not None and s.rows == "test" else None for s in scores]
+    order = comparison.rank([None if s is None else s.log_density for s in scores])
+    members, scores = [members[k] for k in order], [scores[k] for k in order]
+    densities = [None if s is None else s.log_density for s in scores]
+    pairs = comparison.pairwise(densities)
+    task = data.get("task", "regression")
+    rows = [facts(run) for run in members]
+    glyphs = assign_glyphs(rows)
+    shorts = short_labels([row["label"] for row in rows])
+    for k, (run, row, score) in enumerate(zip(members, rows, scores, strict=True)):
+        row["number"], row["short"] = k + 1, shorts[k]
+        row["rows"] = None if score is None else score.rows
+        row["log_density"] = _mean(densities[k])
+        # differences are to the best run, so that of a worse one is negative
+        row["versus_best"] = {
+            "difference": pairs["difference"][k][0],
+            "se": pairs["standard_error"][k][0],
+        }
+        row["metrics"] = comparison.metric_table(score, task)
+        row["convergence"] = diagnose(run.tree)
+        row["convergence"]["state"] = state_of(row["convergence"])
+        row["calibration"] = calibrate(score, task)
+    errors = [e for line in pairs["standard_error"] for e in line]
+    return {
+        **data,
+        "name": str(data.get("name", "data")),
+        "hash": str(data["hash"]),
+        "task": task,
+        "scored_on": _scored_on(scores),
+        "digits": digits_for(errors, least=2),
+        "glyphs": glyphs,
+        "runs": rows,
+        "pairs": pairs,
+        "temperature": temperature_panels(members, rows, scores),
+        "settings": settings(members),
+    }
+
+
+def _mean(density: np.ndarray | None) -> dict[str, float]:
+    if density is None or not len(density):
+        return {"value": float("nan"), "se": float("nan")}
+    with np.errstate(invalid="ignore"):
+        n = len(density)
+        se = float(density.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return {"value": float(density.mean()), "se": se}
+
+
+def _scored_on(scores: Sequence[comparison.Scores | None]) -> str:
+    """Which rows the runs of a data set are judged on: ``test``, ``training`` or ``none``."""
+    return next((s.rows for s in scores if s is not None), "none")
+
+
+def _plain_title(names: Sequence[str]) -> str:
+    unique = list(dict.fromkeys(names))
+    return "Bayesian neural networks on " + (
+        f"{len(unique)} data sets" if len(unique) > 3 else ", ".join(unique[:-1]) + " and " + unique[-1]
+        if len(unique) > 1
+        else unique[0]
+    )
+
+
+def _write(files: Mapping[Path, str]) -> None:
+    """Write all files or none: each to a temporary name first, then all renamed."""
+    folder = next(iter(files)).parent
+    made: list[Path] = []
+    waiting: list[tuple[Path, Path]] = []
+    try:
+        made = _make_folders(folder)
+        for target, text in files.items():
+            handle, name = tempfile.mkstemp(dir=folder, prefix=f".{target.name}.", suffix=".tmp")
+            waiting.append((Path(name), target))
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(name).chmod(0o666 & ~_umask())  # mkstemp makes files only their owner can read
+        for temporary, target in waiting:
+            temporary.replace(target)
+    except OSError as error:
+        for temporary, _ in waiting:
+            temporary.unlink(missing_ok=True)
+        for created in reversed(made):
+            with contextlib.suppress(OSError):  # not empty: something else uses it by now
+                created.rmdir()
+        reason = error.strerror or str(error)
+        raise StorageError(f"cannot write the report in {folder}: {reason}") from None
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and its parents; returns those that were missing, outermost first."""
+    missing = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,264 @@
+"""The top of the page in words: which run predicts best, by how much, and what to beware of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bnnzoo.reports.comparison import CLEAR, in_errors
+from bnnzoo.reports.diagnostics import ESS_LOW, RHAT_BAD
+from bnnzoo.reports.formatting import counted, digits_for, listed, number, numbered
+from bnnzoo.reports.runs import words
+
+Row = Mapping[str, Any]
+
+
+def verdict(name: str, rows: Sequence[Row], pairs: Mapping[str, Any], scored_on: str) -> dict[str, Any]:
+    """One sentence on the best run of a data set and one on the others.
+
+    Args:
+        name: of the data set.
+        rows: facts of the runs, best first.
+        pairs: differences and standard errors between them (:func:`comparison.pairwise`).
+        scored_on: ``"test"``, ``"training"`` or ``"none"``.
+
+    Returns:
+        ``sentence``, ``detail``, ``decided`` (a difference of 2 standard errors or more),
+        ``best`` and ``next`` (run numbers), ``difference``, ``standard_error`` (nats a row),
+        ``errors`` (the ratio) and ``within_two`` (other runs within 2 standard errors).
+    """
+    unknown = ("best", "next", "difference", "standard_error", "errors", "within_two")
+    made: dict[str, Any] = {"decided": False, "detail": "", **dict.fromkeys(unknown)}
+    scored = [k for k, row in enumerate(rows) if not math.isnan(row["log_density"]["value"])]
+    if scored_on != "test" or not scored:
+        why = "there are no test rows" if scored_on != "none" else "no run has scores"
+        made["sentence"] = f"On {name}, {why}, so nothing here says which run predicts best."
+        if scored_on == "training":
+            made["detail"] = (
+                "The scores below are of the training rows, which every run has seen: they favour "
+                "runs that overfit, and are shown for information only."
+            )
+        return made
+    best = rows[0]
+    made["best"] = best["number"]
+    if len(scored) == 1:
+        only = "the only run" if len(rows) == 1 else "the only run with a score"
+        value = number(best["log_density"]["value"], 3)
+        made["sentence"] = (
+            f"On {name}, {words(best)} is {only}: its mean test log density is {value} nats a row."
+        )
+        made["detail"] = "There is nothing to compare it with."
+        return made
+    difference, error = pairs["difference"][0][1], pairs["standard_error"][0][1]
+    ratio = in_errors(difference, error)
+    z = [in_errors(pairs["difference"][0][k], pairs["standard_error"][0][k]) for k in scored[1:]]
+    within = sum(value < CLEAR for value in z)
+    made |= {
+        "next": rows[1]["number"],
+        "difference": difference,
+        "standard_error": error,
+        "errors": ratio,
+        "within_two": within,
+        "decided": bool(ratio >= CLEAR),
+    }
+    made["sentence"] = _sentence(name, words(best), difference, error, ratio)
+    made["detail"] = _detail(rows, len(scored), within, made["decided"])
+    return made
+
+
+def _sentence(name: str, best: str, difference: float, error: float, ratio: float) -> str:
+    digits = digits_for([error], least=2)
+    gap = f"{number(difference, digits)} ± {number(error, digits)} nats a row"
+    times = f"({number(ratio, 1)} standard errors)"
+    if math.isinf(difference):
+        return (
+            f"On {name}, {best} predicts best: every other run gives some test row a density of zero."
+        )
+    if math.isnan(error):
+        return (
+            f"On {name}, {best} has the highest log density on the one test row, which is too few "
+            "to say which run predicts best."
+        )
+    if difference == 0 and error == 0:
+        return (
+            f"On {name}, the two best runs predict every test row alike; the first of them is {best}."
+        )
+    if math.isinf(ratio) and ratio > 0:
+        return f"On {name}, {best} predicts best: {number(difference, 3)} nats better on every row."
+    if ratio >= CLEAR:
+        return f"On {name}, {best} predicts best: {gap} better than the next {times}."
+    return (
+        f"On {name}, no run can be called the best: {best} has the highest mean test log density, "
+        f"but only by {gap} over the next {times}."
+    )
+
+
+def _detail(rows: Sequence[Row], scored: int, within: int, decided: bool) -> str:
+    """Who is next, and how many of the others cannot be told apart from the best."""
+    others = scored - 1
+    next_run = f"The next is run {rows[1]['number']} ({rows[1]['short']})."
+    if others == 1:
+        return next_run
+    if within == 0:
+        tail = f"None of the other {others} runs is within 2 standard errors of the best."
+    elif within == others:
+        tail = f"All of the other {others} runs are within 2 standard errors of it."
+    else:
+        verb = "is" if within == 1 else "are"
+        tail = f"{within} of the other {others} runs {verb} within 2 standard errors of it."
+    luck = ""
+    if not decided and within > 2:
+        luck = " With so many candidates, luck alone puts one of them first."
+    return f"{next_run} {tail}{luck}"
+
+
+def cautions(rows: Sequence[Row], best: int | None) -> list[dict[str, Any]]:
+    """What a reader must know before trusting the comparison.
+
+    Args:
+        rows: facts of the runs of one data set, with ``convergence``.
+        best: number of the best run, or None.
+
+    Returns:
+        Entries ``level`` (``warn``, ``note`` or ``good``), ``text`` and ``runs`` (numbers), the
+        gravest first.
+    """
+    found = [
+        *_winner(rows, best),
+        *_convergence(rows),
+        *_divergences(rows),
+        *_flags(rows),
+        *_incomplete(rows),
+        *_variational(rows),
+        *_single(rows),
+    ]
+    found.sort(key=lambda entry: entry["level"] != "warn")
+    if not any(entry["level"] == "warn" for entry in found):
+        found.insert(0, _all_well(rows))
+    return found
+
+
+def _winner(rows: Sequence[Row], best: int | None) -> list[dict[str, Any]]:
+    row = next((r for r in rows if r["number"] == best), None)
+    if row is None or row["convergence"]["converged"] is not False:
+        return []
+    worst = number(row["convergence"]["function"]["worst_rhat"], 2)
+    text = (
+        f"The leading run, run {best}, has not converged itself (R-hat of function values up to "
+        f"{worst}): its lead may not last with longer chains."
+    )
+    return [_entry("warn", text, [row])]
+
+
+def _convergence(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    made = []
+    for variational in (False, True):
+        kind = [r for r in rows if r["variational"] is variational]
+        bad = [r for r in kind if r["convergence"]["converged"] is False]
+        if bad:
+            verb = "disagree between restarts" if variational else "did not converge"
+            of = f"{len(bad)} of {counted(len(rows), 'run')}"
+            text = f"{of} {verb}: R-hat of function values above {RHAT_BAD} ({_names(bad)})."
+            made.append(_entry("warn", text, bad))
+    few = [r for r in rows if _few(r)]
+    if few:
+        has = "has" if len(few) == 1 else "have"
+        text = (
+            f"{counted(len(few), 'run')} {has} fewer than {ESS_LOW} effective draws of some "
+            f"function value ({_names(few)}): few draws lower a score and make tails unsure."
+        )
+        made.append(_entry("warn", text, few))
+    return made
+
+
+def _few(row: Row) -> bool:
+    ess = row["convergence"]["function"]["worst_ess"]
+    return ess is not None and not math.isnan(ess) and ess < ESS_LOW
+
+
+def _divergences(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    some = [r for r in rows if r["convergence"]["divergences"]]
+    if not some:
+        return []
+    each = listed(
+        [f"{r['convergence']['divergences']:,} in run {r['number']}" for r in some[:4]]
+        + (["more in others"] if len(some) > 4 else [])
+    )
+    text = f"Divergent transitions: {each}; parts of these posteriors were not explored."
+    return [_entry("warn", text, some)]
+
+
+def _flags(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Flags by kind; those that repeat what the draws already say are left to the table of flags."""
+    phrases = {
+        "nan": "met values that are not numbers",
+        "stuck": "had chains that stopped moving",
+        "warning": "gave warnings",
+    }
+    made = []
+    for kind, phrase in phrases.items():
+        flagged = [r for r in rows if any(f.get("kind") == kind for f in r["flags"])]
+        if flagged:
+            verb = "run" if len(flagged) == 1 else "runs"
+            text = f"{len(flagged)} {verb} {phrase} ({_names(flagged)}); see Convergence."
+            made.append(_entry("note" if kind == "warning" else "warn", text, flagged))
+    return made
+
+
+def _incomplete(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    made = []
+    short = [r for r in rows if r["state"] != "complete"]
+    if short:
+        text = f"{counted(len(short), 'run')} stopped early ({_names(short)}): fewer draws than asked."
+        made.append(_entry("warn", text, short))
+    unscored = [r for r in rows if math.isnan(r["log_density"]["value"])]
+    if unscored and len(unscored) < len(rows):
+        text = f"{_names(unscored).capitalize()}: no usable score of the test rows, so not compared."
+        made.append(_entry("warn", text, unscored))
+    return made
+
+
+def _variational(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    approximate = [r for r in rows if r["variational"]]
+    if not approximate:
+        return []
+    backends = listed(sorted({str(r["backend"]) for r in approximate}))
+    plural = len(approximate) > 1
+    text = (
+        f"{counted(len(approximate), 'run')} by {backends} ({_names(approximate)}) "
+        f"{'are' if plural else 'is'} approximate: agreement between restarts does not show how "
+        "near the posterior they come."
+    )
+    return [_entry("note", text, approximate)]
+
+
+def _single(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    single = [r for r in rows if r["convergence"]["chains"] == 1]
+    if not single:
+        return []
+    has = "has" if len(single) == 1 else "have"
+    text = f"{_names(single).capitalize()} {has} one chain: its convergence cannot be checked by R-hat."
+    return [_entry("note", text, single)]
+
+
+def _all_well(rows: Sequence[Row]) -> dict[str, Any]:
+    """What may be said when nothing is wrong, and no more than that."""
+    rhats = [r["convergence"]["function"]["worst_rhat"] for r in rows]
+    known = [v for v in rhats if v is not None and not math.isnan(v)]
+    if not known:
+        return _entry("note", "No run's convergence could be judged.", rows)
+    subject = "Every run" if len(known) == len(rows) else "Every run that could be judged"
+    text = (
+        f"{subject} passed its checks: R-hat of function values at most {number(max(known), 3)}, "
+        "no divergences, no chain flagged."
+    )
+    return _entry("good", text, rows)
+
+
+def _names(rows: Sequence[Row]) -> str:
+    return numbered([r["number"] for r in rows])
+
+
+def _entry(level: str, text: str, rows: Sequence[Row]) -> dict[str, Any]:
+    return {"level": level, "text": text, "runs": [r["number"] for r in rows]}

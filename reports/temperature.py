@@ -1,0 +1,190 @@
+"""Does a cold posterior predict better? Runs that differ in one temperature alone, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from bnnzoo.reports.comparison import CLEAR, Scores, draws_first, in_errors, paired
+from bnnzoo.reports.runs import ReportRun, group
+
+AXES = ("posterior_temperature", "likelihood_temperature")
+
+SIZES = ("seed", "chains", "draws", "warmup")
+"""Settings that may differ between runs that are compared across temperatures."""
+
+
+def temperature_panels(
+    runs: Sequence[ReportRun], rows: Sequence[Mapping[str, Any]], scores: Sequence[Scores | None]
+) -> list[dict[str, Any]]:
+    """Series of runs that differ in one temperature alone, for each temperature that varies.
+
+    Args:
+        runs: runs on one data set.
+        rows: their facts, with ``number`` and ``convergence``, in the same order.
+        scores: their scores, in the same order.
+
+    Returns:
+        One panel a temperature that varies within some series: ``axis`` and ``series``; a series
+        has ``label``, ``prior``, ``backend`` and ``points``, sorted by temperature, each with its
+        log density, standard error, paired difference to the reference (temperature 1 where there
+        is one, else the temperature nearest to it), effective prior std and effective draws.
+    """
+    panels = []
+    for axis in AXES:
+        families: dict[str, list[int]] = {}
+        for k, run in enumerate(runs):
+            if scores[k] is not None:
+                families.setdefault(_family(run, axis), []).append(k)
+        series = [
+            _series(axis, sorted(members, key=lambda k: rows[k][axis]), runs, rows, scores)
+            for members in families.values()
+            if len({rows[k][axis] for k in members}) > 1
+        ]
+        if series:
+            panels.append({"axis": axis, "series": series, "verdict": _verdict(axis, series)})
+    return panels
+
+
+def effective_prior_std(
+    prior: str, std: float, temperature: float, df: float | None = None, match: str = "variance"
+) -> float | None:
+    """Standard deviation of a prior raised to the power ``1 / temperature`` and renormalised.
+
+    Args:
+        prior: ``gaussian``, ``laplace`` or ``student-t``.
+        std: the prior's ``std`` option (in the same unit as the answer).
+        temperature: posterior temperature; a likelihood temperature leaves the prior alone.
+        df: degrees of freedom of a Student-t.
+        match: how ``std`` sets the scale (``variance``, ``scale`` or ``iqr``).
+
+    Returns:
+        The standard deviation, infinite where the tempered prior has none, or None where the
+        family has no known form or the tempered prior is improper.
+
+    Source:
+        Gaussian: scale by sqrt(T); Laplace: scale by T; Student-t: df' = (df + 1) / T - 1 and
+        scale' = scale sqrt(df / df'), from p(w)^(1/T) read as a density of the same family.
+    """
+    if prior == "gaussian":
+        return std * np.sqrt(temperature)
+    quartile = std * stats.norm.ppf(0.75)
+    if prior == "laplace":
+        scale = {"variance": std / np.sqrt(2), "scale": std, "iqr": quartile / np.log(2)}[match]
+        return float(np.sqrt(2) * scale * temperature)
+    if prior == "student-t" and df is not None:
+        if match == "variance":
+            if df <= 2:
+                return None
+            scale = std * np.sqrt((df - 2) / df)
+        else:
+            scale = std if match == "scale" else quartile / stats.t.ppf(0.75, df)
+        cold = (df + 1) / temperature - 1
+        if cold <= 0:
+            return None
+        return float(scale * np.sqrt(df / (cold - 2))) if cold > 2 else float("inf")
+    return None
+
+
+def few_draws_bias(run: ReportRun, draws: float | None) -> float | None:
+    """About how much averaging over few draws lowers the log density, nats a row.
+
+    The log of a mean of n draws is low by half the squared relative error of that mean:
+    -Var(p) / (2 n E[p]^2), averaged over the training rows, whose densities are kept by draw.
+
+    Args:
+        run: a run with ``log_likelihood``.
+        draws: effective draws n.
+
+    Returns:
+        A number at most zero, or None where it cannot be estimated.
+    """
+    fitted = group(run, "log_likelihood")
+    if fitted is None or "y" not in fitted or not draws or np.isnan(draws):
+        return None
+    logs = draws_first(fitted["y"].values)
+    with np.errstate(invalid="ignore"):
+        p = np.exp(logs - logs.max(0))
+        return float(-np.mean(p.var(0) / p.mean(0) ** 2) / (2 * draws))
+
+
+def _family(run: ReportRun, axis: str) -> str:
+    """The run's settings without the temperature in question, its size and its seed."""
+    tree = run.spec.to_tree()
+    inference = {k: v for k, v in tree.get("inference", {}).items() if k not in (axis, *SIZES)}
+    return json.dumps({**tree, "inference": inference}, sort_keys=True, default=str)
+
+
+def _series(
+    axis: str,
+    members: Sequence[int],
+    runs: Sequence[ReportRun],
+    rows: Sequence[Mapping[str, Any]],
+    scores: Sequence[Scores | None],
+) -> dict[str, Any]:
+    reference = min(members, key=lambda k: (abs(np.log(rows[k][axis])), k))
+    points = []
+    for k in members:
+        density = scores[k].log_density
+        difference, error = paired(density, scores[reference].log_density)
+        ess = rows[k]["convergence"]["function"]["median_ess"]
+        n = len(density)
+        points.append(
+            {
+                "run": rows[k]["number"],
+                "temperature": rows[k][axis],
+                "log_density": float(density.mean()),
+                "se": float(density.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
+                "difference": None if k == reference else difference,
+                "difference_se": None if k == reference else error,
+                "prior_std": _prior_std(runs[k]),
+                "draws": (rows[k]["convergence"]["chains"] or 0)
+                * (rows[k]["convergence"]["draws"] or 0),
+                "ess": ess,
+                "few_draws_bias": few_draws_bias(runs[k], ess),
+            }
+        )
+    first = rows[members[0]]
+    other = next(a for a in AXES if a != axis)
+    name = ", ".join(str(first[k]) for k in ("prior", "backend") if first[k])
+    return {
+        "label": name if first[other] == 1 else f"{name}, {symbol(other)}={first[other]:g}",
+        "model": first["model"],
+        "prior": first["prior"],
+        "backend": first["backend"],
+        "glyph": first["glyph"],
+        "reference": rows[reference][axis],
+        "points": points,
+    }
+
+
+def symbol(axis: str) -> str:
+    """``T`` for the posterior temperature, ``L`` for the likelihood temperature."""
+    return "T" if axis == "posterior_temperature" else "L"
+
+
+def _prior_std(run: ReportRun) -> float | None:
+    prior = run.spec.prior
+    std, df = prior.options.get("std"), prior.options.get("df")
+    if prior.name is None or not isinstance(std, (int, float)):
+        return None
+    match = prior.options.get("match", "variance")
+    temperature = run.spec.inference.posterior_temperature
+    return effective_prior_std(prior.name, float(std), temperature, df, match)
+
+
+def _verdict(axis: str, series: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many comparisons with the reference temperature come out better, worse or neither."""
+    counts = {"better": 0, "worse": 0, "neither": 0}
+    for one in series:
+        for point in one["points"]:
+            if point["difference"] is None:
+                continue
+            z = in_errors(point["difference"], point["difference_se"])
+            key = "better" if z >= CLEAR else "worse" if z <= -CLEAR else "neither"
+            counts[key] += 1
+    return counts | {"axis": axis, "comparisons": sum(counts.values())}
