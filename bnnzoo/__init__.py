@@ -1,9 +1,101 @@
-"""bnnzoo: a zoo of Bayesian neural networks."""
+"""bnnzoo: a zoo of Bayesian neural networks.
 
+Names are imported when they are first used, so that ``import bnnzoo`` is quick and loads neither
+JAX nor anything else heavy. ``bnnzoo.list`` is :func:`bnnzoo.registry.list_names`; it is outside
+``__all__`` so that ``from bnnzoo import *`` leaves the built-in ``list`` alone.
+"""
+
+import importlib as _importlib
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 _root = _Path(__file__).resolve().parent.parent
 if (_root / "models" / "zoo").is_dir() and (_root / "pyproject.toml").is_file():
     # A source checkout: models/, inference/ and reports/ stand beside this folder, and a Python
     # started in the root finds this copy first, whatever is installed.
     __path__.append(str(_root))
+
+if _TYPE_CHECKING:
+    from bnnzoo import errors as errors
+    from bnnzoo.api import fit_spec as fit_spec
+    from bnnzoo.datasets import Dataset as Dataset
+    from bnnzoo.datasets import load_dataset as load_dataset
+    from bnnzoo.datasets import make_dataset as make_dataset
+    from bnnzoo.inference import Prediction as Prediction
+    from bnnzoo.inference import Run as Run
+    from bnnzoo.inference import fit as fit
+    from bnnzoo.inference import load_run as load_run
+    from bnnzoo.inference import resume as resume
+    from bnnzoo.models import Model as Model
+    from bnnzoo.models import Posterior as Posterior
+    from bnnzoo.models import load_model as load_model
+    from bnnzoo.models import make_model as make_model
+    from bnnzoo.registry import describe as describe
+    from bnnzoo.registry import list_names as list
+    from bnnzoo.registry import register as register
+    from bnnzoo.reports import write_report as write_report
+
+__all__ = [
+    "Dataset",
+    "Model",
+    "Posterior",
+    "Prediction",
+    "Run",
+    "__version__",
+    "describe",
+    "errors",
+    "fit",
+    "fit_spec",
+    "load_dataset",
+    "load_model",
+    "load_run",
+    "make_dataset",
+    "make_model",
+    "register",
+    "resume",
+    "write_report",
+]
+
+_HOMES = {
+    "Dataset": "bnnzoo.datasets",
+    "Model": "bnnzoo.models",
+    "Posterior": "bnnzoo.models",
+    "Prediction": "bnnzoo.inference",
+    "Run": "bnnzoo.inference",
+    "describe": "bnnzoo.registry",
+    "fit": "bnnzoo.inference",
+    "fit_spec": "bnnzoo.api",
+    "load_dataset": "bnnzoo.datasets",
+    "load_model": "bnnzoo.models",
+    "load_run": "bnnzoo.inference",
+    "make_dataset": "bnnzoo.datasets",
+    "make_model": "bnnzoo.models",
+    "register": "bnnzoo.registry",
+    "resume": "bnnzoo.inference",
+    "write_report": "bnnzoo.reports",
+}
+_MODULES = {"api", "datasets", "errors", "inference", "metrics", "models", "registry", "reports"}
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "__version__":
+        metadata = _importlib.import_module("importlib.metadata")  # slow to import
+        try:
+            value: _Any = metadata.version("bnnzoo")
+        except metadata.PackageNotFoundError:  # a checkout that was never installed
+            value = "0+unknown"
+    elif name == "list":
+        value = _importlib.import_module("bnnzoo.registry").list_names
+    elif name in _HOMES:
+        value = getattr(_importlib.import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        value = _importlib.import_module(f"bnnzoo.{name}")
+    else:
+        raise AttributeError(f"module 'bnnzoo' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> _Any:
+    return sorted({*__all__, "list", *_MODULES, *(n for n in globals() if n.startswith("__"))})

@@ -50,7 +50,7 @@ def log_mean_exp(log_values: ArrayLike, axis: int | tuple[int, ...] = 0) -> np.n
     top = np.where(np.isfinite(top), top, 0.0)  # -inf - -inf would be NaN
     with np.errstate(divide="ignore"):
         total = np.log(np.sum(np.exp(values - top), axis=axis))
-    return total + np.squeeze(top, axis=axis) - np.log(count)
+    return np.asarray(total + np.squeeze(top, axis=axis) - np.log(count))
 
 
 def mixture_nll(log_density: ArrayLike) -> float:

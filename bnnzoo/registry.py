@@ -205,7 +205,10 @@ def _discover(kind: str) -> None:
 def _parameters(options: type[Options]) -> tuple[Parameter, ...]:
     properties = options.model_json_schema()["properties"] if options.model_fields else {}
     made = []
-    for name, info in options.model_fields.items():
+    # An entry's own options first, then those it shares with others.
+    names = [n for cls in options.__mro__ for n in vars(cls).get("__annotations__", ())]
+    for name in dict.fromkeys(n for n in names if n in options.model_fields):
+        info = options.model_fields[name]
         if not info.description:
             raise InputError(f"option {name!r} of {options.__name__} has no description")
         default = "required" if info.is_required() else info.get_default(call_default_factory=True)

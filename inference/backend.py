@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import Array
 
-from bnnzoo.errors import InputError
 from bnnzoo.models.posterior import Posterior
 
 
@@ -84,10 +83,3 @@ class Flag(NamedTuple):
 
     kind: str
     message: str
-
-
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """``value`` as a whole number of at least ``least``; raises ``InputError`` naming it."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(f"{name} = {value!r}: a whole number of at least {least} is needed")
-    return int(value)

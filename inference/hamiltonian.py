@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import blackjax
 import jax.numpy as jnp
@@ -13,7 +13,8 @@ from pydantic import Field
 
 from bnnzoo.inference import adaptation
 from bnnzoo.inference.adaptation import Adaptation
-from bnnzoo.inference.backend import Backend, Flag, Stage, Step
+from bnnzoo.inference.backend import Backend, Flag, Step
+from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Fraction, Options
 
@@ -24,7 +25,9 @@ STUCK_ACCEPTANCE = 0.2
 class HamiltonianOptions(Options):
     """Options the Hamiltonian backends share."""
 
-    target_acceptance: Fraction = Field(0.8, description="Acceptance rate the step size is tuned to.")
+    # 0.8, the usual default, leaves networks with divergences: on diabetes (1x50 tanh) hmc at 0.9
+    # gave none, and 3 to 4 times as many effective draws a second.
+    target_acceptance: Fraction = Field(0.9, description="Acceptance rate the step size is tuned to.")
     metric: Literal["diagonal", "dense"] = Field(
         "diagonal", description="Shape of the inverse mass matrix that warm-up estimates."
     )
@@ -42,7 +45,7 @@ class Hamiltonian(Backend):
 
     stats = ("lp", "acceptance_rate", "diverging", "step_size", "n_steps", "energy")
 
-    target_acceptance: float
+    target_acceptance: Leaf
     dense: bool
 
     @abstractmethod
@@ -102,11 +105,3 @@ class Hamiltonian(Backend):
                 Flag("stuck", f"acceptance {acceptance:.2f}, aimed at {self.target_acceptance:g}: the chain hardly moves")
             )
         return found
-
-
-MaxSteps = Annotated[int, Field(gt=0)]
-
-
-def is_sampling(stage: Array) -> Array:
-    """Whether a stage is past warm-up."""
-    return stage == Stage.SAMPLE

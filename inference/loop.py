@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ CHECKPOINT_SECONDS = 10.0
 """Least time between two checkpoints of one chain."""
 
 
+@runtime_checkable
 class Monitor(Protocol):
     """Who is told of progress."""
 
@@ -156,7 +157,7 @@ def run_chains(
         dtype: ``float32`` or ``float64``; the caller is inside :func:`precision` already.
         monitor: told of progress, from several threads.
         checkpoint: where finished segments are kept; what it holds already is gone on from.
-        max_time: seconds after which chains stop at the end of their segment.
+        max_time: seconds after which chains stop at the end of their segment; each does at least one.
 
     Raises:
         RunError: no chain has a start of positive density.
@@ -223,7 +224,8 @@ class _Engine:
 
     def _run_chain(self, chain: int, result: ChainResult) -> None:
         with precision(self.dtype):
-            while (planned := self._plan(result.position)) is not None:
+            entered = result.position
+            while (planned := self._plan(result.position, entered)) is not None:
                 stages, count, sampling = planned
                 begun = time.perf_counter()
                 out = self._call_one(result.state, chain, result.position, stages, count)
@@ -234,8 +236,8 @@ class _Engine:
         self._save(chain, result, force=True)
 
     def _run_vmapped(self, results: list[ChainResult]) -> None:
-        alive = True
-        while alive and (planned := self._plan(results[0].position)) is not None:
+        alive, entered = True, results[0].position
+        while alive and (planned := self._plan(results[0].position, entered)) is not None:
             stages, count, sampling = planned
             begun = time.perf_counter()
             out = self._call_all([r.state for r in results], results[0].position, stages, count)
@@ -251,10 +253,14 @@ class _Engine:
         for chain, result in enumerate(results):
             self._save(chain, result, force=True)
 
-    def _plan(self, position: int) -> tuple[np.ndarray, int, bool] | None:
-        """Padded stages and length of the next segment: all warm-up or all sampling."""
+    def _plan(self, position: int, entered: int) -> tuple[np.ndarray, int, bool] | None:
+        """Padded stages and length of the next segment: all warm-up or all sampling.
+
+        Time is up only after a first segment, so that every resumption gets somewhere.
+        """
         total = len(self.stages)
-        if position >= total or self.stop.is_set() or time.perf_counter() > self.deadline:
+        late = position > entered and time.perf_counter() > self.deadline
+        if position >= total or self.stop.is_set() or late:
             return None
         sampling = position >= self.warmup
         end = min(position + self.length, total if sampling else self.warmup)

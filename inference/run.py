@@ -30,6 +30,7 @@ class Run:
         spec: what was run.
         manifest: how it went; see ``docs/design.md``.
         tree: an ``xarray.DataTree`` in ArviZ's schema.
+        origin: ``"new"``, ``"resumed"``, ``"reused"`` (it was finished already) or ``"loaded"``.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Run:
         posterior: Posterior | None = None,
     ) -> None:
         self.path, self.spec, self.manifest, self.tree = path, spec, manifest, tree
+        self.origin = "loaded"
         self._posterior = posterior
         self._temporary: Any = None
 

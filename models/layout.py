@@ -59,25 +59,33 @@ def site_shapes(
     return shapes
 
 
+RESERVED = ("chain", "draw")
+"""Names of a tree's own axes."""
+
+
 def _conditional_sites(
     model: Callable[..., Any], x: Any, y: Any, shapes: Mapping[str, tuple[int, ...]]
 ) -> set[str]:
     """Sites whose distribution depends on another latent site."""
 
-    def parameters(values: dict[str, Array]) -> dict[str, list[Array]]:
+    def parameters(values: dict[str, Array], fixed: dict[str, Array]) -> dict[str, list[Any]]:
+        # The density at a fixed value as well: a distribution of the user's own may hold its
+        # parameters where a pytree does not show them.
         seen = score.run(model, x, y, lambda name, fn: (values[name], jnp.zeros(())))
-        return {name: jax.tree.leaves(fn) for name, fn in seen.fns.items()}
+        return {
+            name: [fn.log_prob(fixed[name]), *jax.tree.leaves(fn)] for name, fn in seen.fns.items()
+        }
 
     example = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes.items()}
-    closed, out_shapes = jax.make_jaxpr(parameters, return_shape=True)(example)
+    closed, out_shapes = jax.make_jaxpr(parameters, return_shape=True)(example, example)
     outputs = [name for name, leaves in sorted(out_shapes.items()) for _ in leaves]
-    reached = _depends_on_inputs(closed.jaxpr)
+    reached = _depends_on_first(closed.jaxpr, len(example))
     return {name for name, depends in zip(outputs, reached, strict=True) if depends}
 
 
-def _depends_on_inputs(jaxpr: Jaxpr) -> list[bool]:
-    """For each output, whether any input reaches it; an inner call is taken to mix everything."""
-    tainted = set(jaxpr.invars)
+def _depends_on_first(jaxpr: Jaxpr, count: int) -> list[bool]:
+    """For each output, whether one of the first inputs reaches it; an inner call mixes its inputs."""
+    tainted = set(jaxpr.invars[:count])
 
     def touched(variables: Iterable[Any]) -> bool:
         return any(not isinstance(v, Literal) and v in tainted for v in variables)
@@ -92,6 +100,8 @@ def _refuse_collisions(names: Iterable[str]) -> None:
     in_tree: dict[str, str] = {}
     for name in names:
         dotted = tree_name(name)
+        if dotted in RESERVED:
+            raise InputError(f"site {name!r} has the name of a tree's axis; rename it")
         if dotted in in_tree:
             raise InputError(f"sites {in_tree[dotted]!r} and {name!r} would both be {dotted!r} in a tree")
         in_tree[dotted] = name

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
@@ -31,6 +32,9 @@ class Network:
     factory: Factory
     gain: float = 1.0
     label: str = "network"
+    _bound: dict[Any, BoundNetwork] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def bind(self, in_shape: tuple[int, ...], outputs: int) -> BoundNetwork:
         """Fix the shapes.
@@ -44,23 +48,41 @@ class Network:
                 (batch statistics, random streams), or does not accept these shapes.
         """
 
+        # Kept: a module that holds a lambda is equal to no other, so that binding anew for every
+        # fit would compile anew.
+        if (in_shape, outputs) not in self._bound:
+            self._bound[in_shape, outputs] = self._bind(in_shape, outputs)
+        return self._bound[in_shape, outputs]
+
+    def _bind(self, in_shape: tuple[int, ...], outputs: int) -> BoundNetwork:
         def build() -> nnx.Module:
-            return self.factory(in_shape, (outputs,), rngs=nnx.Rngs(0))
+            module = self.factory(in_shape, (outputs,), rngs=nnx.Rngs(0))
+            _refuse_arrays(module, self.label)
+            return module
 
         try:
             module = nnx.eval_shape(build)
+        except InputError:
+            raise
         except (TypeError, ValueError) as error:
-            raise InputError(f"{self.label}: cannot be built for inputs {in_shape}: {error}") from error
-        graph, parameters, rest = nnx.split(module, nnx.Param, ...)
+            raise InputError(
+                f"{self.label}: cannot be built for inputs {in_shape}: {_line(error)}"
+            ) from error
+        graph, _, rest = nnx.split(module, nnx.Param, ...)
         _refuse_state(rest, self.label)
         bound = BoundNetwork(graph, parameter_infos(module, self.gain), in_shape, outputs)
         if not bound.infos:
             raise InputError(f"{self.label}: the module has no nnx.Param to give a prior to")
-        shape = jax.eval_shape(
-            bound.apply,
-            {i.path: jax.ShapeDtypeStruct(i.shape, "float32") for i in bound.infos},
-            jax.ShapeDtypeStruct((2, *in_shape), "float32"),
-        ).shape
+        try:
+            shape = jax.eval_shape(
+                bound.apply,
+                {i.path: jax.ShapeDtypeStruct(i.shape, "float32") for i in bound.infos},
+                jax.ShapeDtypeStruct((2, *in_shape), "float32"),
+            ).shape
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{self.label}: does not run on inputs {in_shape}: {_line(error)}"
+            ) from error
         if shape != (2, outputs):
             raise InputError(
                 f"{self.label}: returns shape {shape} for 2 rows, where (2, {outputs}) is needed"
@@ -82,12 +104,22 @@ class BoundNetwork:
 
     def apply(self, parameters: Mapping[str, Array], x: Float[Array, "row *input"]) -> Array:
         """Network outputs ``(row, output)`` for parameters given by path."""
-        flat = [(_key(i.path), nnx.Param(parameters[i.path])) for i in self.infos]
+        flat = [(i.keys, nnx.Param(parameters[i.path])) for i in self.infos]
         return nnx.merge(self.graph, nnx.from_flat_state(flat))(x)
 
 
-def _key(path: str) -> tuple[str | int, ...]:
-    return tuple(int(part) if part.isdigit() else part for part in path.split("."))
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _refuse_arrays(module: nnx.Module, label: str) -> None:
+    for path, value in nnx.iter_graph(module):
+        if isinstance(value, (jax.Array, np.ndarray)):
+            name = ".".join(map(str, path))
+            raise InputError(
+                f"{label}: {name!r} is an array that is not an nnx.Param, so equal networks could not "
+                "be recognised; make it in __call__"
+            )
 
 
 def _refuse_state(rest: nnx.State, label: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ class ParameterInfo:
         fan_in: number of inputs summed into one output of its module; 1 where nothing is summed.
         gain: gain of the network's activation for a kernel, else 1.
         forward_scaled: the module multiplies by 1/sqrt(fan_in) itself (``ntk``).
+        keys: the path as the module's own keys, whole numbers in lists.
     """
 
     path: str
@@ -32,6 +34,7 @@ class ParameterInfo:
     fan_in: int
     gain: float
     forward_scaled: bool
+    keys: tuple[str | int, ...] = ()
 
     @property
     def unit(self) -> float:
@@ -50,7 +53,8 @@ def parameter_infos(module: nnx.Module, gain: float) -> tuple[ParameterInfo, ...
     for path, value in nnx.to_flat_state(nnx.state(module, nnx.Param)):
         owner = module
         for key in path[:-1]:
-            owner = owner[key] if isinstance(key, int) else getattr(owner, str(key))
+            inside = isinstance(key, int) or isinstance(owner, Mapping)
+            owner = owner[key] if inside else getattr(owner, str(key))
         shape = tuple(value.shape)
         role = _ROLE_BY_NAME.get(str(path[-1]), "kernel")
         fan_in = _fan_in(owner, shape) if role == "kernel" else 1
@@ -62,6 +66,7 @@ def parameter_infos(module: nnx.Module, gain: float) -> tuple[ParameterInfo, ...
                 fan_in=fan_in,
                 gain=gain if role == "kernel" else 1.0,
                 forward_scaled=role == "kernel" and bool(getattr(owner, "forward_scaled", False)),
+                keys=tuple(path),
             )
         )
     return tuple(infos)
@@ -71,10 +76,17 @@ def _fan_in(owner: Any, shape: tuple[int, ...]) -> int:
     """Fan-in of a kernel, from the module that owns it.
 
     Kernels of equal rank differ: a convolution sums over every axis but the last, an attention
-    projection (``LinearGeneral``) over as many leading axes as it contracts.
+    projection (``LinearGeneral``) over as many leading axes as it contracts, an ``Einsum`` over the
+    axes its output lacks.
     """
     if isinstance(owner, nnx.LinearGeneral):
         contracted = owner.axis if isinstance(owner.axis, tuple) else (owner.axis,)
         batch = len(owner.batch_axis)
         return math.prod(shape[batch : batch + len(contracted)])
+    if isinstance(owner, nnx.Einsum):
+        operands, _, output = owner.einsum_str.partition("->")
+        axes = operands.split(",")[1].replace("...", "")
+        return math.prod(n for axis, n in zip(axes, shape, strict=False) if axis not in output)
+    if isinstance(owner, nnx.ConvTranspose) and owner.transpose_kernel:
+        return math.prod(shape) // shape[-2]
     return math.prod(shape[:-1])

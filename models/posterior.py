@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +22,10 @@ from bnnzoo.models.score import Scored, Site
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
+
+
+FAR = 6.0
+"""How far out in ``u`` tempered priors are looked at: a positive site is 0.0025 to 400 there."""
 
 
 class Predictive(NamedTuple):
@@ -82,8 +88,7 @@ class Posterior:
         self.likelihood_temperature = float(likelihood_temperature)
         self.sites: tuple[Site, ...] = find_sites(self.model, self.x, self.y)
         self._check_factors()
-        if self.posterior_temperature != 1.0:
-            self._check_priors()
+        self._check_priors()
 
     @property
     def dimension(self) -> int:
@@ -104,18 +109,20 @@ class Posterior:
     def log_likelihood(
         self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
     ) -> Float[Array, ""]:
-        """Untempered log p(y|w); for a batch of row numbers, its unbiased N/n-scaled estimate."""
-        total = _log_likelihood(self._score(u, batch))
-        return total if batch is None else total * (self.rows / batch.shape[0])
+        """Untempered log p(y|w); for a batch of row numbers, its unbiased N/n-scaled estimate.
+
+        Raises:
+            InputError: a batch, and an observed site that has no leading axis of rows.
+        """
+        return self._log_likelihood(self._score(u, batch), batch)
 
     def log_density(
         self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
     ) -> Float[Array, ""]:
         """The target of every sampler: tempered log posterior in ``u``, Jacobian added once."""
         seen = self._score(u, batch)
-        scale = 1.0 if batch is None else self.rows / batch.shape[0]
         T, L = self.posterior_temperature, self.likelihood_temperature
-        likelihood = _log_likelihood(seen) * (scale / (T * L))
+        likelihood = self._log_likelihood(seen, batch) / (T * L)
         return likelihood + self._tempered_log_prior(seen) + seen.log_jacobian
 
     def pointwise_log_likelihood(
@@ -131,11 +138,7 @@ class Posterior:
         total = jnp.zeros(rows)
         for name, (fn, value, weight) in seen.observed.items():
             terms = fn.log_prob(value) * weight
-            if terms.ndim == 0 or terms.shape[0] != rows:
-                raise InputError(
-                    f"observed site {name!r} has log-likelihood terms of shape {terms.shape}, "
-                    f"not one a row ({rows})"
-                )
+            _check_rows(name, terms, rows)
             total = total + terms.reshape(rows, -1).sum(1)
         return total
 
@@ -173,6 +176,10 @@ class Posterior:
         fn = _target(seen)
         if self.model.handwritten:
             f = seen.deterministic.get("f")
+            if jnp.issubdtype(self.y.dtype, jnp.integer):
+                fn = _as_classes(fn)
+                one_a_class = f is not None and jnp.ndim(f) == 2
+                f = f if one_a_class else getattr(fn, "logits", f)
             f = fn.mean if f is None else f
         else:
             f = self.model.function(values, x)
@@ -238,16 +245,19 @@ class Posterior:
 
         jax.eval_shape(trace, jax.ShapeDtypeStruct((self.dimension,), self.x.dtype))
         T = self.posterior_temperature
-        if unknown:
+        if unknown and T != 1.0:
             raise TemperatureError(
                 f"posterior_temperature = {T:g}: the conditional prior of site {unknown[0]!r} has no "
                 "known normaliser once tempered; only T = 1 is defined for this model"
             )
-        for name, margin in _margins(self).items():
-            if not margin > 0:
+        # At T = 1 as well, where nothing can be improper: another temperature then compiles nothing.
+        for name, margins in jax.device_get(_margins(self)).items():
+            # The origin first. Elsewhere another site may overflow, which says nothing of this one.
+            if not margins[0] > 0 or np.nanmin(margins) <= 0:
+                where = "" if not margins[0] > 0 else " for some values of the sites it depends on"
                 raise TemperatureError(
-                    f"posterior_temperature = {T:g}: the tempered prior of site {name!r} is improper "
-                    "(a Student-t needs T < df + 1, a Gamma shape > 1 - T)"
+                    f"posterior_temperature = {T:g}: the tempered prior of site {name!r} is improper"
+                    f"{where} (a Student-t needs T < df + 1, a Gamma shape > 1 - T)"
                 )
 
     # -- pieces ------------------------------------------------------------------------------
@@ -255,6 +265,15 @@ class Posterior:
     def _score(self, u: Array, batch: Array | None = None) -> Scored:
         x, y = (self.x, self.y) if batch is None else (self.x[batch], self.y[batch])
         return score.run(self.model, x, y, score.from_vector(u, self.sites))
+
+    def _log_likelihood(self, seen: Scored, batch: Array | None) -> Array:
+        total = jnp.zeros(())
+        for name, (fn, value, weight) in seen.observed.items():
+            terms = fn.log_prob(value) * weight
+            if batch is not None:
+                _check_rows(name, terms, batch.shape[0])
+            total = total + jnp.sum(terms)
+        return total if batch is None else total * (self.rows / batch.shape[0])
 
     def _tempered_log_prior(self, seen: Scored) -> Array:
         T = jnp.asarray(self.posterior_temperature)
@@ -288,10 +307,21 @@ class Posterior:
 
 @jax.jit
 def _margins(posterior: Posterior) -> dict[str, Array]:
-    """How far each latent site's tempered prior is from improper, at the origin of ``u``."""
-    seen = posterior._score(jnp.zeros(posterior.dimension))
+    """How far each latent site's tempered prior is from improper ``(point,)``.
+
+    At the origin of ``u``, far out on either side, and at a few scattered points: a margin may
+    depend on other latent sites.
+    """
     T = jnp.asarray(posterior.posterior_temperature)
-    return {name: tempering.margin(fn, T) for name, fn in seen.fns.items()}
+    scattered = jax.random.normal(jax.random.key(0), (4, posterior.dimension))
+    points = FAR * jnp.concatenate(
+        [jnp.array([0.0, 1.0, -1.0])[:, None] * jnp.ones(posterior.dimension), scattered]
+    )
+
+    def at(u: Array) -> dict[str, Array]:
+        return {name: tempering.margin(fn, T) for name, fn in posterior._score(u).fns.items()}
+
+    return jax.vmap(at)(points)
 
 
 def _log_prior(seen: Scored) -> Array:
@@ -301,23 +331,38 @@ def _log_prior(seen: Scored) -> Array:
     return total
 
 
-def _log_likelihood(seen: Scored) -> Array:
-    total = jnp.zeros(())
-    for fn, value, weight in seen.observed.values():
-        total = total + jnp.sum(fn.log_prob(value) * weight)
-    return total
+def _check_rows(name: str, terms: Array, rows: int) -> None:
+    if terms.ndim == 0 or terms.shape[0] != rows:
+        raise InputError(
+            f"observed site {name!r} has log-likelihood terms of shape {terms.shape}, "
+            f"not one a row ({rows})"
+        )
 
 
 def _target(seen: Scored) -> dist.Distribution:
     if "y" in seen.observed:
         return seen.observed["y"][0]
-    if len(seen.observed) != 1:
+    targets = sorted(set(seen.observed) - set(seen.factors))
+    if len(targets) != 1:
         raise InputError(
-            f"a model to predict with needs one target site, named 'y'; found {sorted(seen.observed)}"
+            f"a model to predict with needs one target site, named 'y'; found {targets}"
         )
-    return next(iter(seen.observed.values()))[0]
+    return seen.observed[targets[0]][0]
+
+
+def _as_classes(fn: dist.Distribution) -> dist.Distribution:
+    """A target of classes as a categorical one ``(row, class)``: 0 or 1 is two classes."""
+    inner = score.base(fn)
+    if isinstance(inner, (dist.BernoulliLogits, dist.BernoulliProbs)):
+        logits = jnp.broadcast_to(inner.logits, fn.batch_shape)
+        return dist.Categorical(logits=jnp.stack([jnp.zeros_like(logits), logits], -1))
+    if isinstance(inner, (dist.CategoricalLogits, dist.CategoricalProbs)):
+        logits = inner.logits
+        return dist.Categorical(logits=jnp.broadcast_to(logits, (*fn.batch_shape, logits.shape[-1])))
+    return fn
 
 
 def _check_temperature(name: str, value: float) -> None:
-    if not (np.isscalar(value) and np.isfinite(value) and value > 0):
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and value > 0):
         raise TemperatureError(f"{name} = {value!r}: a positive finite number is needed")

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from bnnzoo import registry
 from bnnzoo.errors import InputError, OptionError, hint
+from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.options import Options, Positive
 from bnnzoo.specs import Component
@@ -84,12 +85,12 @@ class ElementwisePrior(Prior):
     fan-in 1; biases are N(0, bias_std^2); normalisation scales are N(1, bias_std^2).
     """
 
-    scale: float
-    bias_std: float
+    scale: Leaf
+    bias_std: Leaf
     absolute: bool
 
     @abstractmethod
-    def family(self, loc: float, scale: float) -> dist.Distribution:
+    def family(self, loc: float, scale: Leaf) -> dist.Distribution:
         """The family's scalar distribution with this location and scale parameter."""
 
     def distribution(self, info: ParameterInfo, direct: bool = False) -> dist.Distribution:
@@ -135,11 +136,26 @@ class RuledPrior(Prior):
     def check(self, infos: Sequence[ParameterInfo]) -> None:
         """Every pattern matches something, and every parameter has a prior."""
         paths = [i.path for i in infos]
-        for pattern in self.patterns:
-            if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
-                raise InputError(f"prior rule {pattern!r} matches no parameter{hint(pattern, paths)}")
+        for pattern, prior, named in zip(self.patterns, self.priors, self.direct, strict=True):
+            matched = [i for i in infos if fnmatch.fnmatchcase(i.path, pattern)]
+            if not matched:
+                raise InputError(
+                    f"prior rule {pattern!r} matches no parameter{hint(pattern, paths)}"
+                )
+            if not named and self.base is not None and all(_plain(i) for i in matched):
+                same = getattr(prior, "bias_std", None) == getattr(self.base, "bias_std", None)
+                if same and prior != self.base:
+                    raise InputError(
+                        f"prior rule {pattern!r} has no effect: it matches biases or normalisation "
+                        "scales alone, whose width is bias_std; set that, or name a prior"
+                    )
         for info in infos:
             self.distribution(info)
+
+
+def _plain(info: ParameterInfo) -> bool:
+    """A prior treats it as a bias: Gaussian, whatever its own family."""
+    return info.role in ("bias", "scale")
 
 
 def make_prior(component: Component) -> Prior:
@@ -167,6 +183,8 @@ def make_prior(component: Component) -> Prior:
         if not isinstance(rule, Mapping):
             raise OptionError(f"{where} = {rule!r}: a table of options is expected")
         changes = dict(rule)
+        if "rules" in changes:
+            raise OptionError(f"{where}.rules: a rule has no rules of its own")
         name = changes.pop("name", None)
         if name is None and component.name is None:
             raise OptionError(f"{where}: a name is needed, as the prior itself has none")

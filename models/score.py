@@ -85,7 +85,18 @@ class _Score(numpyro.primitives.Messenger):
         self.seen = Scored({}, {}, jnp.zeros(()), {}, {}, [])
 
     def process_message(self, msg: Any) -> None:
-        name, kind = msg["name"], msg["type"]
+        kind = msg["type"]
+        if kind == "control_flow":
+            raise InputError(
+                "numpyro's scan and cond hide the sites inside them; write the loop out, or give the "
+                "whole path one site"
+            )
+        if kind == "prng_key":
+            raise InputError(
+                "the model draws a key (numpyro.prng_key, or a module with apply_rng): random numbers "
+                "outside numpyro.sample have no density"
+            )
+        name = msg["name"] if "name" in msg else kind
         if kind in ("param", "mutable"):
             raise InputError(
                 f"site {name!r} is a numpyro.{kind}, which stays unsampled; give it a prior with "
@@ -97,9 +108,12 @@ class _Score(numpyro.primitives.Messenger):
             )
         if kind != "sample":
             return
+        if not msg["is_observed"] and (extra := msg["kwargs"].get("sample_shape")):
+            msg["fn"] = msg["fn"].expand((*extra, *msg["fn"].batch_shape))
+            msg["kwargs"]["sample_shape"] = ()
         fn = msg["fn"]
         if msg["is_observed"]:
-            if isinstance(_base(fn), dist.Unit):
+            if isinstance(base(fn), dist.Unit):
                 self.seen.factors.append(name)
             self.seen.observed[name] = (fn, msg["value"], _weight(msg))
         elif self.latent is not None and name not in self.latent:
@@ -169,7 +183,8 @@ def _weight(msg: Any) -> Any:
     return 1.0 if msg["scale"] is None else msg["scale"]
 
 
-def _base(fn: dist.Distribution) -> dist.Distribution:
+def base(fn: dist.Distribution) -> dist.Distribution:
+    """The distribution inside expansions and declared events."""
     while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
         fn = fn.base_dist
     return fn

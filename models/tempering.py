@@ -43,17 +43,23 @@ def _exponential(d: dist.Exponential, T: Array) -> dist.Distribution:
     return dist.Exponential(d.rate / T)
 
 
-def _tempered_df(df: Array, T: Array) -> Array:
-    return (df + 1.0) / T - 1.0
+def _power(exponent: Any, T: Array) -> Array:
+    """The exponent ``a`` of x^(a-1) after tempering: (a - 1)/T + 1, without rounding at T = 1."""
+    return exponent / T + (1.0 - 1.0 / T)
+
+
+def _decay(exponent: Any, T: Array) -> Array:
+    """The exponent ``a`` of x^-(a+1) after tempering: (a + 1)/T - 1, without rounding at T = 1."""
+    return exponent / T + (1.0 / T - 1.0)
 
 
 def _student_t(d: dist.StudentT, T: Array) -> dist.Distribution:
-    df = _tempered_df(d.df, T)
+    df = _decay(d.df, T)
     return dist.StudentT(df, d.loc, d.scale * jnp.sqrt(d.df / df))
 
 
 def _cauchy(d: dist.Cauchy, T: Array) -> dist.Distribution:
-    df = _tempered_df(jnp.ones(()), T)
+    df = _decay(jnp.ones(()), T)
     return dist.StudentT(df, d.loc, d.scale / jnp.sqrt(df))
 
 
@@ -72,20 +78,20 @@ class _HalfStudentT(dist.Distribution):
 
 
 def _half_cauchy(d: dist.HalfCauchy, T: Array) -> dist.Distribution:
-    df = _tempered_df(jnp.ones(()), T)
+    df = _decay(jnp.ones(()), T)
     return _HalfStudentT(df, d.scale / jnp.sqrt(df))
 
 
 def _gamma(d: dist.Gamma, T: Array) -> dist.Distribution:
-    return dist.Gamma((d.concentration - 1.0) / T + 1.0, d.rate / T)
+    return dist.Gamma(_power(d.concentration, T), d.rate / T)
 
 
 def _inverse_gamma(d: dist.InverseGamma, T: Array) -> dist.Distribution:
-    return dist.InverseGamma((d.concentration + 1.0) / T - 1.0, d.rate / T)
+    return dist.InverseGamma(_decay(d.concentration, T), d.rate / T)
 
 
 def _beta(d: dist.Beta, T: Array) -> dist.Distribution:
-    return dist.Beta((d.concentration1 - 1.0) / T + 1.0, (d.concentration0 - 1.0) / T + 1.0)
+    return dist.Beta(_power(d.concentration1, T), _power(d.concentration0, T))
 
 
 def _uniform(d: dist.Uniform, T: Array) -> dist.Distribution:
@@ -108,14 +114,33 @@ _RULES: dict[type, Rule] = {
     dist.Uniform: _uniform,
 }
 
+# Families with a power-law tail or a pole; one not listed is taken to be proper at every T.
 _MARGINS: dict[type, Callable[[Any, Any], Array]] = {
-    dist.StudentT: lambda d, T: _tempered_df(d.df, T),
-    dist.Cauchy: lambda d, T: _tempered_df(jnp.ones(()), T),
-    dist.HalfCauchy: lambda d, T: _tempered_df(jnp.ones(()), T),
-    dist.Gamma: lambda d, T: (d.concentration - 1.0) / T + 1.0,
-    dist.InverseGamma: lambda d, T: (d.concentration + 1.0) / T - 1.0,
-    dist.Beta: lambda d, T: (jnp.minimum(d.concentration1, d.concentration0) - 1.0) / T + 1.0,
+    dist.StudentT: lambda d, T: _decay(d.df, T),
+    dist.MultivariateStudentT: lambda d, T: (d.df + d.event_shape[-1]) / T - d.event_shape[-1],
+    dist.Cauchy: lambda d, T: _decay(jnp.ones(()), T),
+    dist.HalfCauchy: lambda d, T: _decay(jnp.ones(()), T),
+    dist.Pareto: lambda d, T: _decay(d.alpha, T),
+    dist.Levy: lambda d, T: _decay(0.5 * jnp.ones(()), T),
+    dist.Gamma: lambda d, T: _power(d.concentration, T),
+    dist.InverseGamma: lambda d, T: _decay(d.concentration, T),
+    dist.Weibull: lambda d, T: _power(d.concentration, T),
+    dist.Beta: lambda d, T: _power(jnp.minimum(d.concentration1, d.concentration0), T),
+    dist.Kumaraswamy: lambda d, T: _power(jnp.minimum(d.concentration1, d.concentration0), T),
+    dist.Dirichlet: lambda d, T: _power(d.concentration, T),
+    dist.LKJ: lambda d, T: _power(d.concentration, T),
+    dist.LKJCholesky: lambda d, T: _power(d.concentration, T),
 }
+
+
+_SAME_TAILS = (
+    dist.Independent,
+    dist.ExpandedDistribution,
+    dist.MaskedDistribution,
+    dist.FoldedDistribution,
+    dist.LeftTruncatedDistribution,
+    dist.RightTruncatedDistribution,
+)
 
 
 def tempered(d: dist.Distribution, temperature: Array) -> dist.Distribution | None:
@@ -143,7 +168,8 @@ def tempered(d: dist.Distribution, temperature: Array) -> dist.Distribution | No
 
 def margin(d: dist.Distribution, temperature: Array) -> Array:
     """By how much the tempered density is proper: above 0 it is, at or below 0 it is not."""
-    if isinstance(d, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+    if isinstance(d, _SAME_TAILS):
         return margin(d.base_dist, temperature)
-    of = _MARGINS.get(type(d))
+    rules = (_MARGINS[cls] for cls in type(d).__mro__ if cls in _MARGINS)  # Chi2 is a Gamma
+    of = next(rules, None)
     return jnp.ones(()) if of is None else jnp.min(of(d, temperature))

@@ -109,7 +109,7 @@ def reliability(probabilities: np.ndarray, y: np.ndarray, bins: int = BINS) -> d
     """
     confidence = probabilities.max(1)
     right = probabilities.argmax(1) == y
-    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    which = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
     used = np.unique(which)
     count = np.array([(which == b).sum() for b in used])
     stated = np.array([confidence[which == b].mean() for b in used])

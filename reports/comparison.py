@@ -96,7 +96,8 @@ def metric_table(scores: Scores | None, task: str) -> dict[str, dict[str, float 
                 made["rmse"]["se"] /= 2 * value
         if scores.pit is not None:
             for level in COVERAGE_LEVELS:
-                inside = np.abs(scores.pit - 0.5) <= level / 2
+                tail = (1 - level) / 2
+                inside = (scores.pit >= tail) & (scores.pit <= 1 - tail)
                 entry = _entry(metrics.coverage(scores.pit, level), inside.reshape(len(inside), -1))
                 made[f"coverage_{level * 100:.0f}"] = entry
     return made
@@ -148,7 +149,7 @@ def paired(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 
 def in_errors(difference: float, error: float) -> float:
-    """A difference in standard errors; infinite where an exact one is not zero, NaN where unknown."""
+    """A difference in standard errors; infinite where the error is zero, NaN where unknown."""
     if error == 0:
         return 0.0 if difference == 0 else float(np.copysign(np.inf, difference))
     return difference / error

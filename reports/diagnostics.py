@@ -7,8 +7,9 @@ effective sample size are therefore taken of function values and of the log-like
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ ESS_LOW = 100
 OUTPUTS_CHECKED = 60
 """Function values examined a run: at each point the outputs that vary most."""
 
-WEIGHTS_CHECKED = 100
+WEIGHTS_CHECKED = 60
 """Scalar weights examined a run, spread evenly over the sites."""
 
 TRACE_POINTS = 120
@@ -74,40 +75,69 @@ def diagnose(tree: xr.DataTree) -> dict[str, Any]:
     return made
 
 
-def rhat_and_ess(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rank-normalised split R-hat and the smallest of three effective sample sizes.
+def rhat(draws: np.ndarray) -> np.ndarray:
+    """Rank-normalised split R-hat.
 
     Args:
         draws: ``(chain, draw, value)``.
 
     Returns:
-        R-hat ``(value,)``, NaN with one chain; and ESS ``(value,)``, the smallest of bulk, tail
-        (5 % and 95 % quantiles) and squared deviation from the mean. Both are NaN for a value
-        that never changes or is not finite, and where there are fewer than 4 draws a chain; a
-        value on which chains are stuck at different places has R-hat infinity.
+        ``(value,)``: NaN with one chain, with fewer than 4 draws a chain, and for a value that is
+        not finite or never changes; infinite where chains are stuck at different places.
 
     Source:
-        Vehtari et al. (2021); computed by ``arviz_stats``.
+        Vehtari et al. (2021), section 4; computed by ``arviz_stats``.
     """
     draws = np.asarray(draws, dtype=np.float64)
-    chains, length, count = draws.shape
-    rhat, ess = np.full(count, np.nan), np.full(count, np.nan)
-    moving = np.isfinite(draws).all((0, 1)) & (np.ptp(draws, (0, 1)) > 0)
-    if length < MIN_DRAWS or not moving.any():
-        return rhat, ess
-    kept, axes = draws[:, :, moving], {"chain_axis": 0, "draw_axis": 1}
+    made, moving = np.full(draws.shape[2], np.nan), _moving(draws)
+    if draws.shape[0] > 1 and moving.any():
+        with _quiet():
+            made[moving] = array_stats.rhat(draws[:, :, moving], chain_axis=0, draw_axis=1)
+    return made
+
+
+def ess(draws: np.ndarray) -> np.ndarray:
+    """Effective sample size: the smallest of bulk, tail and squared deviation from the mean.
+
+    Args:
+        draws: ``(chain, draw, value)``.
+
+    Returns:
+        ``(value,)``, over all chains; the tail is that of the 5 % and 95 % quantiles. NaN as for
+        :func:`rhat`, save that one chain is enough.
+
+    Source:
+        Vehtari et al. (2021), section 4.3; computed by ``arviz_stats``.
+    """
+    draws = np.asarray(draws, dtype=np.float64)
+    made, moving = np.full(draws.shape[2], np.nan), _moving(draws)
+    if moving.any():
+        kept, axes = draws[:, :, moving], {"chain_axis": 0, "draw_axis": 1}
+        with _quiet():
+            made[moving] = np.minimum.reduce(
+                [
+                    array_stats.ess(kept, method="bulk", **axes),
+                    array_stats.ess(kept, method="tail", prob=(0.05, 0.95), **axes),
+                    array_stats.ess(kept, method="sd", **axes),
+                ]
+            )
+    return made
+
+
+def _moving(draws: np.ndarray) -> np.ndarray:
+    """The values for which R-hat and ESS are defined."""
+    if draws.shape[1] < MIN_DRAWS:
+        return np.zeros(draws.shape[2], dtype=bool)
+    with np.errstate(invalid="ignore"):
+        return np.isfinite(draws).all((0, 1)) & (np.ptp(draws, (0, 1)) > 0)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of divisions by zero: a stuck chain makes them, and R-hat is then infinite."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # a stuck chain divides by zero; R-hat is then infinite
-        if chains > 1:
-            rhat[moving] = array_stats.rhat(kept, **axes)
-        ess[moving] = np.minimum.reduce(
-            [
-                array_stats.ess(kept, method="bulk", **axes),
-                array_stats.ess(kept, method="tail", prob=(0.05, 0.95), **axes),
-                array_stats.ess(kept, method="sd", **axes),
-            ]
-        )
-    return rhat, ess
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _sizes(*groups: xr.Dataset | None) -> dict[str, int | None]:
@@ -133,9 +163,8 @@ def _function(functions: xr.Dataset | None, notes: list[str]) -> dict[str, Any]:
         spread = np.nan_to_num(f.reshape(-1, points, outputs).std(0))
     chosen = np.argsort(-spread, axis=1, kind="stable")[:, :keep]
     values = np.take_along_axis(f, chosen[None, None], axis=3).reshape(chains, draws, -1)
-    rhat, ess = rhat_and_ess(values)
-    rhat, ess = rhat.reshape(points, keep), ess.reshape(points, keep)
-    by_point_rhat, by_point_ess = _worst(rhat, np.fmax), _worst(ess, np.fmin)
+    by_point_rhat = _worst(rhat(values).reshape(points, keep), np.fmax)
+    by_point_ess = _worst(ess(values).reshape(points, keep), np.fmin)
     constant = int(np.isnan(by_point_ess).sum()) if draws >= MIN_DRAWS else 0
     if constant:
         notes.append(f"{constant} of {points} diagnostic points never change and are left out.")
@@ -145,19 +174,25 @@ def _function(functions: xr.Dataset | None, notes: list[str]) -> dict[str, Any]:
         "ess": by_point_ess.tolist(),
         "worst_rhat": float(_worst(by_point_rhat, np.fmax)),
         "worst_ess": float(_worst(by_point_ess, np.fmin)),
-        "median_ess": float(np.nanmedian(by_point_ess)) if constant < points else float("nan"),
+        "median_ess": _median(by_point_ess),
     }
 
 
 def _log_likelihood(functions: xr.Dataset | None) -> dict[str, float | None]:
     if functions is None or "log_likelihood" not in functions:
         return {"rhat": None, "ess": None}
-    rhat, ess = rhat_and_ess(_stacked(functions["log_likelihood"], 2)[:, :, None])
-    return {"rhat": float(rhat[0]), "ess": float(ess[0])}
+    total = _stacked(functions["log_likelihood"], 2)[:, :, None]
+    return {"rhat": float(rhat(total)[0]), "ess": float(ess(total)[0])}
 
 
 def _weights(posterior: xr.Dataset | None) -> dict[str, Any]:
-    empty = {"count": 0, "checked": 0, "rhat_min": None, "rhat_median": None, "rhat_max": None}
+    empty: dict[str, Any] = {
+        "count": 0,
+        "checked": 0,
+        "rhat_min": None,
+        "rhat_median": None,
+        "rhat_max": None,
+    }
     if posterior is None or not posterior.data_vars:
         return empty
     sites = [_stacked(site, 2) for site in posterior.data_vars.values()]
@@ -168,8 +203,8 @@ def _weights(posterior: xr.Dataset | None) -> dict[str, Any]:
     owner = np.searchsorted(ends, picked, side="right")
     starts = ends - [site.shape[2] for site in flat]
     values = np.stack([flat[o][:, :, i - starts[o]] for o, i in zip(owner, picked, strict=True)], 2)
-    rhat, _ = rhat_and_ess(values)
-    known = rhat[~np.isnan(rhat)]
+    found = rhat(values)
+    known = found[~np.isnan(found)]
     made = empty | {"count": total, "checked": len(picked)}
     if known.size:
         made |= {
@@ -231,9 +266,14 @@ def _stacked(values: xr.DataArray, leading: int) -> np.ndarray:
     return array.reshape(array.shape + (1,) * (leading - array.ndim))
 
 
+def _median(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else float("nan")
+
+
 def _worst(values: np.ndarray, worse: np.ufunc) -> np.ndarray:
     """The worst along the last axis, NaN only where all are."""
-    return worse.reduce(values, axis=-1) if values.size else np.asarray(np.nan)
+    return np.asarray(worse.reduce(values, axis=-1) if values.size else np.nan)
 
 
 def state_of(diagnosis: Mapping[str, Any]) -> str:

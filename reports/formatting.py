@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 NOTHING = "–"
 
+Number = float | int
 
-def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
+
+def number(value: Number | None, digits: int = 3, signed: bool = False) -> str:
     """Fixed digits with a true minus sign; a dash for what is missing or not a number."""
     if value is None or math.isnan(value):
         return NOTHING
@@ -20,7 +23,7 @@ def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
-def significant(value: float | None, figures: int = 3) -> str:
+def significant(value: Number | None, figures: int = 3) -> str:
     """A number to so many significant figures without an exponent where it can be helped."""
     if value is None or math.isnan(value) or math.isinf(value) or value == 0:
         return number(value, 0)
@@ -31,7 +34,9 @@ def significant(value: float | None, figures: int = 3) -> str:
     return number(value, max(figures - 1 - size, 0))
 
 
-def interval(value: float | None, error: float | None, digits: int = 3, signed: bool = False) -> str:
+def interval(
+    value: Number | None, error: Number | None, digits: int = 3, signed: bool = False
+) -> str:
     """``value ± standard error``; the value alone where there is no error."""
     text = number(value, digits, signed)
     if error is None or math.isnan(error) or text == NOTHING:
@@ -39,16 +44,16 @@ def interval(value: float | None, error: float | None, digits: int = 3, signed: 
     return f"{text} ± {number(error, digits)}"
 
 
-def digits_for(errors: Iterable[float | None], least: int = 1, most: int = 5) -> int:
-    """Digits after the point that show a typical error to one or two significant figures."""
+def digits_for(errors: Iterable[Number | None], least: int = 1, most: int = 5) -> int:
+    """Digits after the point that show the smaller errors to one or two significant figures."""
     known = sorted(e for e in errors if e is not None and 0 < e < math.inf)
     if not known:
         return min(max(3, least), most)
-    typical = known[len(known) // 2]
-    return int(min(max(math.ceil(0.3 - math.log10(typical)), least), most))
+    typical = known[len(known) // 4]
+    return int(min(max(math.ceil(0.7 - math.log10(typical)), least), most))
 
 
-def seconds(value: float | None) -> str:
+def seconds(value: Number | None) -> str:
     """A duration: ``0.82 s``, ``12.3 s``, ``4 min 05 s``, ``2 h 10 min``."""
     if value is None or not math.isfinite(value):
         return NOTHING
@@ -58,6 +63,15 @@ def seconds(value: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def moment(text: str) -> str:
+    """A time in ISO form as a reader would write it: ``2026-01-01 00:00 UTC``."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def listed(items: Sequence[object]) -> str:

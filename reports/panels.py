@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from bnnzoo.reports.formatting import significant
+from bnnzoo.reports.formatting import Number, significant
 from bnnzoo.reports.svg import (
     Plot,
     Scale,
@@ -24,8 +24,8 @@ from bnnzoo.reports.svg import (
 
 Row = Mapping[str, Any]
 
-CARD_WIDTH, CARD_HEIGHT = 180, 146
-LEFT, RIGHT, TOP, BOTTOM = 34, 6, 8, 30
+CARD_WIDTH, CARD_HEIGHT = 180, 156
+LEFT, RIGHT, TOP, BOTTOM = 34, 6, 20, 30
 
 
 def pit_reach(rows: Sequence[Row]) -> float:
@@ -35,7 +35,7 @@ def pit_reach(rows: Sequence[Row]) -> float:
     return max(0.05, *values) * 1.05 if values else 0.1
 
 
-def pit_plot(row: Row, reach: float) -> Markup:
+def pit_plot(row: Row, reach: Number) -> Markup:
     """ECDF of PIT values minus uniform, with its simultaneous band."""
     c = row["calibration"]
     where = "leaves" if c["outside"] else "stays inside"
@@ -49,7 +49,7 @@ def pit_plot(row: Row, reach: float) -> Markup:
     band = [(x(a), y(v)) for a, v in zip(c["at"], c["high"], strict=True)]
     band += [(x(a), y(v)) for a, v in zip(c["at"][::-1], c["low"][::-1], strict=True)]
     plot.path(path(band) + "Z", "band")
-    _frame(plot, x, y, [0.0, 0.5, 1.0], _symmetric(reach), "PIT value")
+    _frame(plot, x, y, [0.0, 0.5, 1.0], _symmetric(reach), "PIT value", "ECDF − uniform")
     plot.line(x(0), y(0), x(1), y(0), "zero")
     points = [(x(a), y(v)) for a, v in zip(c["at"], c["excess"], strict=True)]
     plot.path(steps(points), "curve warn" if c["outside"] else "curve")
@@ -70,7 +70,7 @@ def coverage_plot(row: Row) -> Markup:
     band = [(x(a), y(v)) for a, v in zip(levels, c["coverage_high"], strict=True)]
     band += [(x(a), y(v)) for a, v in zip(levels[::-1], c["coverage_low"][::-1], strict=True)]
     plot.path(path(band) + "Z", "band")
-    _frame(plot, x, y, [0.0, 0.5, 1.0], [0.0, 0.5, 1.0], "nominal coverage")
+    _frame(plot, x, y, [0.0, 0.5, 1.0], [0.0, 0.5, 1.0], "nominal coverage", "observed coverage")
     plot.line(x(0), y(0), x(1), y(1), "zero")
     plot.path(path([(x(a), y(v)) for a, v in zip(levels, c["coverage"], strict=True)]), "curve")
     return plot.markup()
@@ -79,7 +79,7 @@ def coverage_plot(row: Row) -> Markup:
 def reliability_plot(row: Row) -> Markup:
     """Accuracy against confidence with Wilson limits, over the counts of rows."""
     c = row["calibration"]
-    height, counts = 178, 26
+    height, counts, gap = 196, 24, 14
     plot = Plot(
         CARD_WIDTH,
         height,
@@ -88,9 +88,9 @@ def reliability_plot(row: Row) -> Markup:
     )
     least = 0.5 if c["classes"] == 2 else 0.0
     x = linear(least, 1, LEFT, CARD_WIDTH - RIGHT)
-    y = linear(0, 1, height - BOTTOM - counts - 6, TOP)
+    y = linear(0, 1, height - BOTTOM - counts - gap, TOP)
     marks = [0.5, 0.75, 1.0] if least else [0.0, 0.5, 1.0]
-    _frame(plot, x, y, [], [0.0, 0.5, 1.0], "")
+    _frame(plot, x, y, [], [0.0, 0.5, 1.0], "", "accuracy")
     plot.line(x(least), y(least), x(1), y(1), "zero")
     floor, most = height - BOTTOM, max(c["count"])
     for k, confidence in enumerate(c["confidence"]):
@@ -104,28 +104,28 @@ def reliability_plot(row: Row) -> Markup:
         plot.dot(x(confidence), y(c["accuracy"][k]), 3, "bead" + cls)
     plot.line(LEFT, floor, CARD_WIDTH - RIGHT, floor, "axis")
     _bottom(plot, x, marks, floor, "confidence")
-    plot.text(LEFT - 4, floor - counts + 6, f"{most:,}", "tick", "end")
+    plot.text(LEFT - 4, floor - counts + 8, f"{most:,}", "tick", "end")
     return plot.markup()
 
 
 def trace_plot(row: Row) -> Markup:
     """The optimiser's trace, one line a restart, without its first steep rise."""
     elbo = row["convergence"]["elbo"]
-    late = [v for trace in elbo["trace"] for v in trace[len(trace) // 10 :] if math.isfinite(v)]
-    top = max(late, default=1.0)
-    lo = min(late, default=0.0)
-    plot = Plot(
-        CARD_WIDTH + 20, CARD_HEIGHT, f"Run {row['number']}: ELBO by step of the optimiser."
-    )
-    x = linear(0, elbo["steps"], LEFT + 16, CARD_WIDTH + 20 - RIGHT)
+    begin = len(elbo["at"]) // 10
+    late = [v for trace in elbo["trace"] for v in trace[begin:] if math.isfinite(v)]
+    top, lo = max(late, default=1.0), min(late, default=0.0)
+    plot = Plot(CARD_WIDTH, CARD_HEIGHT, f"Run {row['number']}: ELBO by step of the optimiser.")
+    x = linear(0, elbo["steps"], LEFT + 10, CARD_WIDTH - RIGHT)
     y = linear(lo, top + 0.05 * ((top - lo) or 1), CARD_HEIGHT - BOTTOM, TOP)
     marks = ticks(lo, top, 3)
-    _frame(plot, x, y, [], marks, "", left=LEFT + 16)
-    plot.line(LEFT + 16, y(lo), CARD_WIDTH + 20 - RIGHT, y(lo), "axis")
+    _frame(plot, x, y, [], marks, "", "ELBO", left=LEFT + 10)
+    plot.line(LEFT + 10, y(lo), CARD_WIDTH - RIGHT, y(lo), "axis")
     _bottom(plot, x, [0, elbo["steps"]], y(lo), "step", ["0", f"{elbo['steps']:,}"])
     for trace in elbo["trace"]:
-        points = [(x(a), y(v)) for a, v in zip(elbo["at"], trace, strict=True) if math.isfinite(v)]
-        plot.path(path(points), "curve fine")
+        pairs = list(zip(elbo["at"], trace, strict=True))[begin:]
+        points = [(x(a), y(v)) for a, v in pairs if math.isfinite(v)]
+        if points:
+            plot.path(path(points), "curve fine")
     return plot.markup()
 
 
@@ -143,7 +143,9 @@ def temperature_plots(panel: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "title": f"{model}, {backend}" if several else backend,
-            "plot": _temperature_plot(panel["axis"], several_series, temperatures, lo - pad, hi + pad),
+            "plot": _temperature_plot(
+                panel["axis"], several_series, temperatures, lo - pad, hi + pad
+            ),
         }
         for (model, backend), several_series in facets.items()
     ]
@@ -152,16 +154,16 @@ def temperature_plots(panel: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _temperature_plot(
     axis: str,
     series: Sequence[Mapping[str, Any]],
-    temperatures: Sequence[float],
-    lo: float,
-    hi: float,
+    temperatures: Sequence[Number],
+    lo: Number,
+    hi: Number,
 ) -> Markup:
     width, height, left, right = 380, 250, 46, 92
     name = axis.replace("_", " ")
     plot = Plot(width, height, f"Mean log density against {name}, one line for each prior.")
     x = logarithmic(temperatures[0], temperatures[-1], left + 20, width - right - 14)
-    y = linear(lo, hi, height - 40, 10)
-    _frame(plot, x, y, [], ticks(lo, hi, 4), "", left=left, right=right)
+    y = linear(lo, hi, height - 40, TOP + 2)
+    _frame(plot, x, y, [], ticks(lo, hi, 5), "", "log density", left=left, right=right)
     plot.line(left, height - 40, width - right, height - 40, "axis")
     shown = temperatures if len(temperatures) <= 6 else temperatures[:: -(-len(temperatures) // 6)]
     _bottom(plot, x, shown, height - 40, name, [f"{t:g}" for t in shown])
@@ -170,7 +172,9 @@ def _temperature_plot(
         hue = one["glyph"]["hue"]
         shift = (k - (len(series) - 1) / 2) * 7  # side by side, or their bars hide each other
         places = [
-            (x(p["temperature"]) + shift, p) for p in one["points"] if math.isfinite(p["log_density"])
+            (x(p["temperature"]) + shift, p)
+            for p in one["points"]
+            if math.isfinite(p["log_density"])
         ]
         if not places:
             continue
@@ -188,7 +192,7 @@ def _temperature_plot(
 
 
 def _end_label(series: Mapping[str, Any]) -> str:
-    """What tells a line from the others of its panel: the prior, and a temperature that is fixed."""
+    """What tells a line from the others of its panel: the prior, and a temperature held fixed."""
     _, _, fixed = str(series["label"]).partition("=")
     prior = str(series["prior"] or series["model"])
     text = f"{prior}, {series['label'].split(', ')[-1]}" if fixed else prior
@@ -199,13 +203,15 @@ def _frame(
     plot: Plot,
     x: Scale,
     y: Scale,
-    x_marks: Sequence[float],
-    y_marks: Sequence[float],
+    x_marks: Sequence[Number],
+    y_marks: Sequence[Number],
     x_title: str,
+    y_title: str,
     left: int = LEFT,
     right: int = RIGHT,
 ) -> None:
-    """Grid lines and labels of the y axis, and the x axis where it has marks."""
+    """Grid, labels and title of the y axis, and the x axis where it has marks."""
+    plot.text(left - 30, 9, y_title, "tick", "start")
     for mark in y_marks:
         plot.line(left, y(mark), plot.width - right, y(mark), "grid")
         plot.text(left - 4, y(mark) + 3.5, _short(mark, y_marks), "tick", "end")
@@ -218,8 +224,8 @@ def _frame(
 def _bottom(
     plot: Plot,
     x: Scale,
-    marks: Sequence[float],
-    floor: float,
+    marks: Sequence[Number],
+    floor: Number,
     title: str,
     texts: Sequence[str] | None = None,
 ) -> None:
@@ -232,13 +238,13 @@ def _bottom(
         plot.text((x(marks[0]) + x(marks[-1])) / 2, floor + 26, title, "tick")
 
 
-def _short(value: float, values: Sequence[float]) -> str:
+def _short(value: Number, values: Sequence[Number]) -> str:
     """A tick of at most six characters."""
     text = tick_text(value, values)
     return text if len(text) <= 7 else significant(value, 3)
 
 
-def _symmetric(reach: float) -> list[float]:
+def _symmetric(reach: Number) -> list[float]:
     """Ticks at zero and at one round value either side."""
     step = next(s for s in (0.5, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01) if s <= reach or s == 0.01)
     return [-step, 0.0, step]

@@ -13,7 +13,13 @@ from markupsafe import Markup, escape
 
 from bnnzoo.reports import formatting, panels, rowcharts
 from bnnzoo.reports.comparison import CLEAR, METRIC_NAMES, in_errors
-from bnnzoo.reports.diagnostics import ESS_LOW, OUTPUTS_CHECKED, RHAT_BAD, RHAT_GOOD
+from bnnzoo.reports.diagnostics import (
+    ESS_LOW,
+    OUTPUTS_CHECKED,
+    RHAT_BAD,
+    RHAT_GOOD,
+    WEIGHTS_CHECKED,
+)
 from bnnzoo.reports.svg import key
 from bnnzoo.reports.temperature import symbol
 
@@ -59,15 +65,15 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
         "flags": [(row, flag) for row in rows for flag in row["flags"]],
         "traces": [row for row in rows if row["convergence"]["elbo"]],
         "calibrated": [row for row in rows if row["calibration"]],
-        "samplers": any(not row["variational"] for row in rows),
-        "folders": [run["folder"] for run in block["settings"]["runs"]],
+        "comparable": block["scored_on"] == "test" and len(rows) > 1,
+        "plain_labels": all(_says_nothing_new(row) for row in rows),
     }
     if not figures:
         return view
     kind = view["calibrated"][0]["calibration"]["kind"] if view["calibrated"] else None
-    reach = panels.pit_reach(rows) if kind == "pit" else None
+    reach = panels.pit_reach(rows) if kind == "pit" else 0.0
     view |= {
-        "forest": rowcharts.forest(rows, block["digits"]) if block["scored_on"] == "test" else None,
+        "forest": rowcharts.forest(rows, block["digits"]) if view["comparable"] else None,
         "convergence": rowcharts.convergence(rows),
         "trace_plots": [(row, panels.trace_plot(row)) for row in view["traces"]],
         "calibration": [
@@ -84,6 +90,14 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
     return view
 
 
+def _says_nothing_new(row: Mapping[str, Any]) -> bool:
+    """Whether a run's label only repeats what the summary's columns hold."""
+    told = {str(row[name]) for name in ("model", "prior", "likelihood", "backend")}
+    for axis in ("posterior_temperature", "likelihood_temperature"):
+        told.add(f"{symbol(axis)}={row[axis]:g}")
+    return all(part.strip() in told for part in row["short"].split(","))
+
+
 def _metric_columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Metrics that some run has, with the digits their errors support."""
     columns = []
@@ -93,18 +107,34 @@ def _metric_columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             continue
         percent = name in PERCENT
         scale = 100.0 if percent else 1.0
-        errors = [scale * e["se"] for e in entries if e["se"] is not None]
-        digits = digits_of(errors, percent) if errors else 3
+        alike = [n for n in METRIC_NAMES if n[:4] == name[:4]]  # both coverages, to equal digits
+        errors = [
+            scale * row["metrics"][n]["se"]
+            for row in rows
+            for n in alike
+            if n in row["metrics"] and row["metrics"][n]["se"] is not None
+        ]
+        digits = digits_of(name, errors)
         columns.append(
-            {"name": name, "title": title, "scale": scale, "unit": " %" if percent else "",
-             "digits": digits, "better": BETTER[name]}  # fmt: skip
+            {
+                "name": name,
+                "title": title,
+                "scale": scale,
+                "unit": " %" if percent else "",
+                "digits": digits,
+                "better": BETTER[name],
+            }
         )
     return columns
 
 
-def digits_of(errors: Sequence[float], percent: bool) -> int:
-    """Digits for a column of metrics."""
-    return formatting.digits_for(errors, least=0 if percent else 1, most=1 if percent else 4)
+def digits_of(name: str, errors: Sequence[formatting.Number]) -> int:
+    """Digits after the point of a metric whose standard errors, as shown, are these."""
+    if name == "accuracy":
+        return 1
+    if name in PERCENT:
+        return 1 if errors and sorted(errors)[len(errors) // 2] < 0.5 else 0
+    return formatting.digits_for(errors, most=4) if errors else 3
 
 
 def _matrix(block: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
@@ -131,7 +161,7 @@ def _matrix(block: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
     return cells
 
 
-def shade(z: float) -> str:
+def shade(z: formatting.Number) -> str:
     """Class of a cell from its difference in standard errors: none, or three steps either way."""
     if math.isnan(z) or abs(z) < CLEAR:
         return ""
@@ -154,6 +184,7 @@ def _environment() -> Environment:
         "pm": formatting.interval,
         "sig": formatting.significant,
         "secs": formatting.seconds,
+        "moment": formatting.moment,
         "counted": formatting.counted,
         "numbered": formatting.numbered,
         "md": markdown_text,
@@ -162,13 +193,26 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "key": key,
+        "metric_text": metric_text,
         "symbol": symbol,
         "RHAT_GOOD": RHAT_GOOD,
         "RHAT_BAD": RHAT_BAD,
         "ESS_LOW": ESS_LOW,
         "OUTPUTS_CHECKED": OUTPUTS_CHECKED,
+        "WEIGHTS_CHECKED": WEIGHTS_CHECKED,
     }
     return environment
+
+
+def metric_text(row: Mapping[str, Any], column: Mapping[str, Any]) -> str:
+    """A metric of a run with its standard error and unit."""
+    entry = row["metrics"].get(column["name"])
+    if entry is None:
+        return formatting.NOTHING
+    scale, error = column["scale"], entry["se"]
+    scaled = None if error is None else scale * error
+    text = formatting.interval(scale * entry["value"], scaled, column["digits"])
+    return text + column["unit"]
 
 
 def markdown_text(text: object) -> Markup:

@@ -1,4 +1,4 @@
-"""From runs to the three files of a report: gathered once as plain data, then written three ways."""
+"""From runs to the three files of a report: gathered once as plain data, written three ways."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bnnzoo.errors import InputError, StorageError
 from bnnzoo.reports import comparison, rendering, summary
 from bnnzoo.reports.calibration import calibrate
 from bnnzoo.reports.diagnostics import diagnose, state_of
-from bnnzoo.reports.formatting import digits_for
+from bnnzoo.reports.formatting import digits_for, listed
 from bnnzoo.reports.runs import ReportRun, assign_glyphs, facts, group_by_data, short_labels
 from bnnzoo.reports.settings import settings
 from bnnzoo.reports.temperature import temperature_panels
@@ -47,7 +47,9 @@ def write_report(runs: Sequence[ReportRun], path: str | Path, *, title: str | No
         raise InputError("a report needs at least one run; none was given")
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the page a name, such as {path / 'report.html'}")
+        raise InputError(
+            f"{path} is a folder; give the page a name, such as {path / 'report.html'}"
+        )
     if path.suffix in (".md", ".json"):
         raise InputError(
             f"{path} must name the page, such as {path.with_suffix('.html')}; "
@@ -127,7 +129,7 @@ def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:
         row["convergence"] = diagnose(run.tree)
         row["convergence"]["state"] = state_of(row["convergence"])
         row["calibration"] = calibrate(score, task)
-    errors = [e for line in pairs["standard_error"] for e in line]
+    errors = [row["versus_best"]["se"] for row in rows]
     return {
         **data,
         "name": str(data.get("name", "data")),
@@ -159,11 +161,8 @@ def _scored_on(scores: Sequence[comparison.Scores | None]) -> str:
 
 def _plain_title(names: Sequence[str]) -> str:
     unique = list(dict.fromkeys(names))
-    return "Bayesian neural networks on " + (
-        f"{len(unique)} data sets" if len(unique) > 3 else ", ".join(unique[:-1]) + " and " + unique[-1]
-        if len(unique) > 1
-        else unique[0]
-    )
+    on = listed(unique) if len(unique) < 4 else f"{len(unique)} data sets"
+    return f"Bayesian neural networks on {on}"
 
 
 def _write(files: Mapping[Path, str]) -> None:

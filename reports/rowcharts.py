@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bnnzoo.reports.diagnostics import ESS_LOW, RHAT_BAD, RHAT_GOOD
-from bnnzoo.reports.formatting import NOTHING, interval
+from bnnzoo.reports.formatting import NOTHING, Number, interval
 from bnnzoo.reports.svg import Scale, Strip, linear, logarithmic, marker, tick_text, ticks
 
 Row = Mapping[str, Any]
@@ -70,7 +70,7 @@ def _forest_domain(rows: Sequence[Row]) -> tuple[float, float, bool]:
 
 
 def _forest_mark(
-    strip: Strip, x: Scale, row: Row, difference: float, error: float, lo: float
+    strip: Strip, x: Scale, row: Row, difference: Number, error: Number, lo: Number
 ) -> None:
     if difference < lo:
         strip.text(0.5, "◂", "arrow", "start")
@@ -112,7 +112,7 @@ def convergence(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _convergence_strip(
-    row: Row, what: str, x: Scale, marks: Sequence[float], limits: Sequence[float]
+    row: Row, what: str, x: Scale, marks: Sequence[Number], limits: Sequence[Number]
 ) -> Markup:
     strip = Strip()
     _grid(strip, x, marks)
@@ -142,12 +142,12 @@ def _values(row: Row, what: str) -> list[float]:
     return [v for v in values if v is not None and math.isfinite(v)]
 
 
-def _grid(strip: Strip, x: Scale, marks: Sequence[float]) -> None:
+def _grid(strip: Strip, x: Scale, marks: Sequence[Number]) -> None:
     for mark in marks:
         strip.rule(x(mark))
 
 
-def _axis(x: Scale, marks: Sequence[float], texts: Sequence[str] | None = None) -> Markup:
+def _axis(x: Scale, marks: Sequence[Number], texts: Sequence[str] | None = None) -> Markup:
     """The tick labels of a chart as a row of their own."""
     strip = Strip(height=18)
     for k, mark in enumerate(marks):
@@ -157,5 +157,5 @@ def _axis(x: Scale, marks: Sequence[float], texts: Sequence[str] | None = None) 
     return strip.markup()
 
 
-def _known(error: float | None) -> float:
+def _known(error: Number | None) -> float:
     return 0.0 if error is None or not math.isfinite(error) else error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import xarray as xr
 
@@ -14,6 +14,7 @@ GLYPHS = 6
 """Distinct marker colours and shapes; a dimension with more levels is not encoded."""
 
 
+@runtime_checkable
 class ReportRun(Protocol):
     """The part of a run that a report reads; ``docs/design.md`` says what each holds."""
 
@@ -47,9 +48,9 @@ def group(run: ReportRun, name: str) -> xr.Dataset | None:
 
 
 def is_variational(run: ReportRun) -> bool:
-    """Whether the draws come from a fitted approximation: its trace is that of an optimiser."""
-    stats = group(run, "warmup_sample_stats")
-    return stats is not None and "elbo" in stats
+    """Whether the draws come from a fitted approximation: it leaves a trace of its bound."""
+    stats = [group(run, name) for name in ("warmup_sample_stats", "sample_stats")]
+    return any(one is not None and "elbo" in one for one in stats)
 
 
 def facts(run: ReportRun) -> dict[str, Any]:
@@ -126,8 +127,11 @@ def assign_glyphs(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ``{"hue": name of the encoded fact or None, "fill": the same, "hues": its levels,
         "fills": its levels}``.
     """
+    # by name, not by rank: a prior then has one colour on every data set; exact backends are filled
+    approximate = {str(r["backend"]): r["variational"] for r in rows}
     levels = {
-        name: list(dict.fromkeys(str(r[name]) for r in rows)) for name in ("prior", "model", "backend")
+        name: sorted({str(r[name]) for r in rows}, key=lambda v: (approximate.get(v, False), v))
+        for name in ("prior", "model", "backend")
     }
     hue = next((n for n in levels if 2 <= len(levels[n]) <= GLYPHS), None)
     fill = next((n for n in ("backend", "model") if n != hue and 2 <= len(levels[n]) <= 3), None)

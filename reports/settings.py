@@ -1,4 +1,4 @@
-"""Settings of the runs of a data set: what all share, what differs, and what they were made with."""
+"""Settings of runs on one data set: what all share, what differs, what they were made with."""
 
 from __future__ import annotations
 

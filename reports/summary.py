@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnnzoo.reports.comparison import CLEAR, in_errors
-from bnnzoo.reports.diagnostics import ESS_LOW, RHAT_BAD
+from bnnzoo.reports.diagnostics import ESS_LOW, RHAT_BAD, RHAT_GOOD
 from bnnzoo.reports.formatting import counted, digits_for, listed, number, numbered
 from bnnzoo.reports.runs import words
 
 Row = Mapping[str, Any]
 
 
-def verdict(name: str, rows: Sequence[Row], pairs: Mapping[str, Any], scored_on: str) -> dict[str, Any]:
+def verdict(
+    name: str, rows: Sequence[Row], pairs: Mapping[str, Any], scored_on: str
+) -> dict[str, Any]:
     """One sentence on the best run of a data set and one on the others.
 
     Args:
@@ -72,18 +74,14 @@ def _sentence(name: str, best: str, difference: float, error: float, ratio: floa
     gap = f"{number(difference, digits)} ± {number(error, digits)} nats a row"
     times = f"({number(ratio, 1)} standard errors)"
     if math.isinf(difference):
-        return (
-            f"On {name}, {best} predicts best: every other run gives some test row a density of zero."
-        )
+        return f"On {name}, {best} predicts best: the others give some test row a density of zero."
     if math.isnan(error):
         return (
             f"On {name}, {best} has the highest log density on the one test row, which is too few "
             "to say which run predicts best."
         )
     if difference == 0 and error == 0:
-        return (
-            f"On {name}, the two best runs predict every test row alike; the first of them is {best}."
-        )
+        return f"On {name}, the two best runs predict every test row alike; the first is {best}."
     if math.isinf(ratio) and ratio > 0:
         return f"On {name}, {best} predicts best: {number(difference, 3)} nats better on every row."
     if ratio >= CLEAR:
@@ -109,7 +107,7 @@ def _detail(rows: Sequence[Row], scored: int, within: int, decided: bool) -> str
         tail = f"{within} of the other {others} runs {verb} within 2 standard errors of it."
     luck = ""
     if not decided and within > 2:
-        luck = " With so many candidates, luck alone puts one of them first."
+        luck = " Which of so many close runs comes first is partly luck."
     return f"{next_run} {tail}{luck}"
 
 
@@ -190,7 +188,7 @@ def _divergences(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _flags(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Flags by kind; those that repeat what the draws already say are left to the table of flags."""
+    """Flags by kind, without those that only repeat what the draws say."""
     phrases = {
         "nan": "met values that are not numbers",
         "stuck": "had chains that stopped moving",
@@ -200,8 +198,7 @@ def _flags(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for kind, phrase in phrases.items():
         flagged = [r for r in rows if any(f.get("kind") == kind for f in r["flags"])]
         if flagged:
-            verb = "run" if len(flagged) == 1 else "runs"
-            text = f"{len(flagged)} {verb} {phrase} ({_names(flagged)}); see Convergence."
+            text = f"{_names(flagged).capitalize()} {phrase}; see Convergence."
             made.append(_entry("note" if kind == "warning" else "warn", text, flagged))
     return made
 
@@ -210,11 +207,11 @@ def _incomplete(rows: Sequence[Row]) -> list[dict[str, Any]]:
     made = []
     short = [r for r in rows if r["state"] != "complete"]
     if short:
-        text = f"{counted(len(short), 'run')} stopped early ({_names(short)}): fewer draws than asked."
+        text = f"{_names(short).capitalize()} stopped early, with fewer draws than asked."
         made.append(_entry("warn", text, short))
     unscored = [r for r in rows if math.isnan(r["log_density"]["value"])]
     if unscored and len(unscored) < len(rows):
-        text = f"{_names(unscored).capitalize()}: no usable score of the test rows, so not compared."
+        text = f"{_names(unscored).capitalize()}: no usable test scores, so not compared."
         made.append(_entry("warn", text, unscored))
     return made
 
@@ -238,7 +235,7 @@ def _single(rows: Sequence[Row]) -> list[dict[str, Any]]:
     if not single:
         return []
     has = "has" if len(single) == 1 else "have"
-    text = f"{_names(single).capitalize()} {has} one chain: its convergence cannot be checked by R-hat."
+    text = f"{_names(single).capitalize()} {has} one chain: R-hat cannot check its convergence."
     return [_entry("note", text, single)]
 
 
@@ -249,11 +246,18 @@ def _all_well(rows: Sequence[Row]) -> dict[str, Any]:
     if not known:
         return _entry("note", "No run's convergence could be judged.", rows)
     subject = "Every run" if len(known) == len(rows) else "Every run that could be judged"
-    text = (
+    checks = (
         f"{subject} passed its checks: R-hat of function values at most {number(max(known), 3)}, "
         "no divergences, no chain flagged."
     )
-    return _entry("good", text, rows)
+    over = [r for r in rows if r["convergence"]["state"] == "fair"]
+    if not over:
+        return _entry("good", checks, rows)
+    text = (
+        f"{checks} Above the strict level of {RHAT_GOOD}: {_names(over)}; longer chains would "
+        "settle them."
+    )
+    return _entry("note", text, over)
 
 
 def _names(rows: Sequence[Row]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
 
+from bnnzoo.reports.formatting import Number
+
 MARKERS = (
     "M-4.4 0a4.4 4.4 0 1 0 8.8 0a4.4 4.4 0 1 0-8.8 0Z",  # circle
     "M-3.9-3.9H3.9V3.9H-3.9Z",  # square
@@ -20,26 +22,26 @@ MARKERS = (
 )
 FILLS = ("solid", "hollow", "ringed")
 
-Scale = Callable[[float], float]
+Scale = Callable[[Number], float]
 
 
-def linear(lo: float, hi: float, a: float, b: float) -> Scale:
+def linear(lo: Number, hi: Number, a: Number, b: Number) -> Scale:
     """A map of ``[lo, hi]`` onto ``[a, b]``, kept within it."""
     span = (hi - lo) or 1.0
 
-    def scale(value: float) -> float:
+    def scale(value: Number) -> float:
         return a + (b - a) * min(max((value - lo) / span, 0.0), 1.0)
 
     return scale
 
 
-def logarithmic(lo: float, hi: float, a: float, b: float) -> Scale:
+def logarithmic(lo: Number, hi: Number, a: Number, b: Number) -> Scale:
     """The same on the logarithm of positive values."""
     inner = linear(math.log(lo), math.log(hi), a, b)
     return lambda value: inner(math.log(max(value, lo)))
 
 
-def ticks(lo: float, hi: float, count: int = 5) -> list[float]:
+def ticks(lo: Number, hi: Number, count: int = 5) -> list[float]:
     """Round numbers within ``[lo, hi]``, about ``count`` of them."""
     if not (math.isfinite(lo) and math.isfinite(hi)) or hi <= lo:
         return [lo]
@@ -51,7 +53,7 @@ def ticks(lo: float, hi: float, count: int = 5) -> list[float]:
     return [0.0 if abs(v) < step / 1e6 else round(v, 12) for v in values]
 
 
-def tick_text(value: float, values: Sequence[float]) -> str:
+def tick_text(value: Number, values: Sequence[Number]) -> str:
     """A tick's text with the digits that tell the ticks apart, and a true minus sign."""
     digits = 0
     while digits < 6 and any(abs(round(v, digits) - v) > 1e-9 * (1 + abs(v)) for v in values):
@@ -75,8 +77,8 @@ def key(hue: int, fill: int) -> Markup:
     )
 
 
-def spread(wanted: Sequence[float], gap: float, lo: float, hi: float) -> list[float]:
-    """Positions at least ``gap`` apart, near those wanted and within ``[lo, hi]`` where they fit."""
+def spread(wanted: Sequence[Number], gap: Number, lo: Number, hi: Number) -> list[float]:
+    """Positions at least ``gap`` apart, near those wanted, within ``[lo, hi]`` if they fit."""
     order = sorted(range(len(wanted)), key=lambda k: wanted[k])
     placed = [wanted[k] for k in order]
     for _ in range(200):
@@ -98,12 +100,12 @@ def spread(wanted: Sequence[float], gap: float, lo: float, hi: float) -> list[fl
     return back
 
 
-def path(points: Sequence[tuple[float, float]]) -> str:
+def path(points: Sequence[tuple[Number, Number]]) -> str:
     """SVG path data through points, to a tenth of a pixel."""
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
-def steps(points: Sequence[tuple[float, float]]) -> str:
+def steps(points: Sequence[tuple[Number, Number]]) -> str:
     """Path data of a staircase that changes at each point."""
     made = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
     made += [f"H{x:.1f}V{y:.1f}" for x, y in points[1:]]
@@ -117,7 +119,7 @@ class Plot:
         self.width, self.height, self.alt = width, height, alt
         self.parts: list[Markup] = []
 
-    def line(self, x1: float, y1: float, x2: float, y2: float, cls: str) -> None:
+    def line(self, x1: Number, y1: Number, x2: Number, y2: Number, cls: str) -> None:
         self.parts.append(
             Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(
                 cls, x1, y1, x2, y2
@@ -127,26 +129,28 @@ class Plot:
     def path(self, data: str, cls: str) -> None:
         self.parts.append(Markup('<path class="{}" d="{}"/>').format(cls, data))
 
-    def rect(self, x: float, y: float, width: float, height: float, cls: str) -> None:
+    def rect(self, x: Number, y: Number, width: Number, height: Number, cls: str) -> None:
         self.parts.append(
             Markup(
                 '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
             ).format(cls, x, y, width, height)
         )
 
-    def dot(self, x: float, y: float, r: float, cls: str) -> None:
+    def dot(self, x: Number, y: Number, r: Number, cls: str) -> None:
         self.parts.append(
             Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(cls, x, y, r)
         )
 
-    def text(self, x: float, y: float, text: str, cls: str = "tick", anchor: str = "middle") -> None:
+    def text(
+        self, x: Number, y: Number, text: str, cls: str = "tick", anchor: str = "middle"
+    ) -> None:
         self.parts.append(
             Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
                 cls, x, y, anchor, text
             )
         )
 
-    def at(self, x: float, y: float, what: Markup) -> None:
+    def at(self, x: Number, y: Number, what: Markup) -> None:
         self.parts.append(
             Markup('<g transform="translate({:.1f} {:.1f})">{}</g>').format(x, y, what)
         )
@@ -165,30 +169,30 @@ class Strip:
         self.height = height
         self.parts: list[Markup] = []
 
-    def rule(self, x: float, cls: str = "grid") -> None:
+    def rule(self, x: Number, cls: str = "grid") -> None:
         """A vertical line over the whole height, so that rows join into a grid."""
         self.parts.append(
-            Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="0" y2="100%"/>').format(cls, x, x)
+            Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="0" y2="100%"/>').format(
+                cls, x, x
+            )
         )
 
-    def bar(self, x1: float, x2: float, cls: str) -> None:
+    def bar(self, x1: Number, x2: Number, cls: str) -> None:
         self.parts.append(
             Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="50%" y2="50%"/>').format(
                 cls, x1, x2
             )
         )
 
-    def dot(self, x: float, r: float, cls: str) -> None:
+    def dot(self, x: Number, r: Number, cls: str) -> None:
         self.parts.append(
             Markup('<circle class="{}" cx="{:.2f}%" cy="50%" r="{}"/>').format(cls, x, r)
         )
 
-    def at(self, x: float, what: Markup) -> None:
-        self.parts.append(
-            Markup('<svg x="{:.2f}%" y="50%" class="over">{}</svg>').format(x, what)
-        )
+    def at(self, x: Number, what: Markup) -> None:
+        self.parts.append(Markup('<svg x="{:.2f}%" y="50%" class="over">{}</svg>').format(x, what))
 
-    def text(self, x: float, text: str, cls: str = "tick", anchor: str = "middle") -> None:
+    def text(self, x: Number, text: str, cls: str = "tick", anchor: str = "middle") -> None:
         self.parts.append(
             Markup(
                 '<text class="{}" x="{:.2f}%" y="50%" dy=".35em" text-anchor="{}">{}</text>'

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from bnnzoo import registry
+from bnnzoo.errors import BnnzooError
 from bnnzoo.reports.comparison import CLEAR, Scores, draws_first, in_errors, paired
+from bnnzoo.reports.formatting import counted, digits_for, interval, listed
 from bnnzoo.reports.runs import ReportRun, group
 
 AXES = ("posterior_temperature", "likelihood_temperature")
@@ -46,7 +49,8 @@ def temperature_panels(
             if len({rows[k][axis] for k in members}) > 1
         ]
         if series:
-            panels.append({"axis": axis, "series": series, "verdict": _verdict(axis, series)})
+            series.sort(key=lambda s: (s["variational"], s["backend"], s["model"], s["label"]))
+            panels.append({"axis": axis, "series": series, **_verdict(axis, series)})
     return panels
 
 
@@ -127,10 +131,11 @@ def _series(
     scores: Sequence[Scores | None],
 ) -> dict[str, Any]:
     reference = min(members, key=lambda k: (abs(np.log(rows[k][axis])), k))
+    densities = {k: score.log_density for k in members if (score := scores[k]) is not None}
     points = []
     for k in members:
-        density = scores[k].log_density
-        difference, error = paired(density, scores[reference].log_density)
+        density = densities[k]
+        difference, error = paired(density, densities[reference])
         ess = rows[k]["convergence"]["function"]["median_ess"]
         n = len(density)
         points.append(
@@ -156,6 +161,7 @@ def _series(
         "model": first["model"],
         "prior": first["prior"],
         "backend": first["backend"],
+        "variational": first["variational"],
         "glyph": first["glyph"],
         "reference": rows[reference][axis],
         "points": points,
@@ -168,18 +174,26 @@ def symbol(axis: str) -> str:
 
 
 def _prior_std(run: ReportRun) -> float | None:
+    """The prior's std at the run's temperature, or None where it has no single one."""
     prior = run.spec.prior
-    std, df = prior.options.get("std"), prior.options.get("df")
-    if prior.name is None or not isinstance(std, (int, float)):
+    if prior.name is None or prior.options.get("rules"):
         return None
-    match = prior.options.get("match", "variance")
+    try:
+        options = registry.get("priors", prior.name).parse(prior.options)
+    except BnnzooError:  # a prior of the user's own, not known here
+        return None
+    std, df = getattr(options, "std", None), getattr(options, "df", None)
+    if std is None:
+        return None
     temperature = run.spec.inference.posterior_temperature
+    match = getattr(options, "match", "variance")
     return effective_prior_std(prior.name, float(std), temperature, df, match)
 
 
 def _verdict(axis: str, series: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How many comparisons with the reference temperature come out better, worse or neither."""
+    """How many comparisons with the reference come out better, worse or neither, and in words."""
     counts = {"better": 0, "worse": 0, "neither": 0}
+    largest: tuple[float, str] = (0.0, "")
     for one in series:
         for point in one["points"]:
             if point["difference"] is None:
@@ -187,4 +201,34 @@ def _verdict(axis: str, series: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             z = in_errors(point["difference"], point["difference_se"])
             key = "better" if z >= CLEAR else "worse" if z <= -CLEAR else "neither"
             counts[key] += 1
-    return counts | {"axis": axis, "comparisons": sum(counts.values())}
+            if key != "neither" and abs(point["difference"]) > largest[0]:
+                largest = (abs(point["difference"]), _comparison(axis, one, point, key))
+    return {"counts": counts, "sentence": _sentence(axis, series, counts) + largest[1]}
+
+
+def _sentence(axis: str, series: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> str:
+    references = {one["reference"] for one in series}
+    one = f"{symbol(axis)} = {min(references):g}"
+    reference = one if len(references) == 1 else "the reference"
+    total = sum(counts.values())
+    temperatures = {p["temperature"] for s in series for p in s["points"]}
+    others = sorted(temperatures - {one["reference"] for one in series})
+    named = f" ({symbol(axis)} = {listed([f'{t:g}' for t in others])})" if len(others) < 5 else ""
+    return (
+        f"{axis.replace('_', ' ').capitalize()}: of {counted(total, 'run')} compared with the same "
+        f"prior and backend at {reference}{named}, {counts['better'] or 'none'} "
+        f"predict{'s' if counts['better'] < 2 else ''} better by 2 standard errors or more, "
+        f"{counts['worse'] or 'none'} worse, "
+        f"and {counts['neither'] or 'none'} cannot be told apart."
+    )
+
+
+def _comparison(axis: str, series: Mapping[str, Any], point: Mapping[str, Any], key: str) -> str:
+    """The largest clear difference in words."""
+    digits = digits_for([point["difference_se"]], least=2)
+    gap = interval(abs(point["difference"]), point["difference_se"], digits)
+    sign = symbol(axis)
+    return (
+        f" The largest change: {series['label']} predicts {gap} nats a row {key} at "
+        f"{sign} = {point['temperature']:g} than at {sign} = {series['reference']:g}."
+    )

@@ -87,6 +87,8 @@ def load_inputs(path: str | os.PathLike[str], dataset: Dataset) -> np.ndarray:
             encoded.setdefault(column, []).append(value)
         elif _is_text(frame[column]):
             _refuse_unusable_text(path, frame[column], regression=True)
+    used = [name for name in dataset.feature_names if name in frame.columns]
+    _refuse_missing(path, frame[used + list(encoded)])
     for column, known in encoded.items():
         values = frame[column].astype(str)
         unknown = ~values.isin(known).to_numpy()
@@ -96,9 +98,7 @@ def load_inputs(path: str | os.PathLike[str], dataset: Dataset) -> np.ndarray:
             raise DataError(f"{_place(path, row, column)} is {value!r}{hint(value, known)}")
         for value in known:
             frame[f"{column}={value}"] = values == value
-    frame = frame[list(dataset.feature_names)]
-    _refuse_missing(path, frame)
-    return dataset.check_inputs(frame, str(path))
+    return dataset.check_inputs(frame[list(dataset.feature_names)], str(path))
 
 
 def _read(path: Path) -> pd.DataFrame:

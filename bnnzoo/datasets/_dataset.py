@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
@@ -42,6 +42,8 @@ class Dataset:
         scale: ``"auto"``, ``"standard"`` or ``"none"``; see :meth:`scaling_for`.
         warnings: lines to say once to the user.
         truth: arrays that generated the data, where they are known; not kept in a run.
+        source: the options that :func:`load_dataset` made it with, defaults included; empty for
+            arrays. With ``name`` it repeats the data set.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Dataset:
     scale: Scale = "auto"
     warnings: tuple[str, ...] = ()
     truth: Mapping[str, np.ndarray] | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ARRAYS:
@@ -63,12 +66,13 @@ class Dataset:
         if self.truth is not None:
             frozen = {name: _read_only(np.asarray(array)) for name, array in self.truth.items()}
             object.__setattr__(self, "truth", MappingProxyType(frozen))
+        object.__setattr__(self, "source", MappingProxyType(dict(self.source)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.truth is not None:
-            values["truth"] = dict(self.truth)  # a mapping proxy does not pickle
-        return type(self), tuple(values.values())
+        values = [getattr(self, part.name) for part in fields(self)]
+        # A mapping proxy does not pickle.
+        plain = (dict(v) if isinstance(v, MappingProxyType) else v for v in values)
+        return type(self), tuple(plain)
 
     @property
     def in_shape(self) -> tuple[int, ...]:
@@ -155,6 +159,7 @@ class Dataset:
             "scale": self.scale,
             "in_shape": list(self.in_shape),
             "hash": self.hash,
+            "source": dict(self.source),
             **kept,
         }
 
@@ -195,6 +200,7 @@ class Dataset:
                 target_names=tuple(metadata["target_names"]),
                 class_names=tuple(metadata["class_names"]),
                 warnings=tuple(metadata["warnings"]),
+                source=metadata["source"],
             )
             if made.hash != metadata["hash"]:
                 raise CorruptRunError(f"the data of {made.name!r} are not those that were recorded")

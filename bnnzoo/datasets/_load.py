@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from bnnzoo import registry
 from bnnzoo.datasets._csv import CsvOptions, load_csv
 from bnnzoo.datasets._dataset import Dataset
 from bnnzoo.errors import InputError
-from bnnzoo.options import parse_options
+from bnnzoo.options import Options, parse_options
 
 
 def load_dataset(name: str | os.PathLike[str], **options: Any) -> Dataset:
@@ -31,8 +32,14 @@ def load_dataset(name: str | os.PathLike[str], **options: Any) -> Dataset:
         DataError: a table that cannot be modelled as it stands.
     """
     text = os.fspath(name)
+    parsed: Options
     if text.lower().endswith(".csv"):
-        return load_csv(Path(text), parse_options(CsvOptions, options, "data", f"{text!r}"))
-    if text not in registry.list_names("datasets") and os.path.exists(text):
+        parsed = csv = parse_options(CsvOptions, options, "data", f"{text!r}")
+        data = load_csv(Path(text), csv)
+    elif text not in registry.list_names("datasets") and os.path.exists(text):
         raise InputError(f"cannot read {text!r}: of files, only .csv is read")
-    return registry.get("datasets", text).build(options, "data")
+    else:
+        entry = registry.get("datasets", text)
+        parsed = entry.parse(options, "data")
+        data = entry.factory(parsed)
+    return replace(data, source=parsed.model_dump(mode="json", exclude_none=True))

@@ -69,13 +69,10 @@ def constant_columns(values: np.ndarray) -> np.ndarray:
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # Divided by the largest magnitude first: the square of 1e200 overflows, that of 1e-200 is 0.
+    # Divided by the largest magnitude first: the square of 1e200 overflows, that of 1e-200 is 0,
+    # and a constant 0.1 has a standard deviation of 1e-17 where a constant 1 has exactly 0.
     size = np.abs(values).max(axis=0)
     size = np.where(size > 0, size, 1.0)
     unit = values / size
-    constant = constant_columns(values)
-    # Rounding leaves a constant 0.1 with a standard deviation of 1e-17, not 0.
     std = size * unit.std(axis=0)
-    std = np.where(constant | (std == 0), 1.0, std)  # 0 too where the smallest float is all
-    mean = np.where(constant, values[0], size * unit.mean(axis=0))
-    return mean, std
+    return np.asarray(size * unit.mean(axis=0)), np.where(std == 0, 1.0, std)

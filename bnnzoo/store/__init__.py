@@ -7,11 +7,12 @@ reading runs no code and unpickles nothing.
 
 from bnnzoo.store._checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from bnnzoo.store._manifest import FORMAT, file_hashes, read_manifest, verify, write_manifest
-from bnnzoo.store._prepare import prepare
+from bnnzoo.store._prepare import discard_unstarted, prepare
 from bnnzoo.store._tree import read_tree, write_tree
 
 __all__ = [
     "FORMAT",
+    "discard_unstarted",
     "file_hashes",
     "load_checkpoint",
     "prepare",

@@ -24,7 +24,7 @@ def save_checkpoint(
 
     Args:
         path: the run folder.
-        name: such as ``chain-0``.
+        name: such as ``chain-0``; :func:`discard_unstarted` keeps a run that has one of a chain.
         arrays: arrays of numbers or booleans, of any shape.
         meta: plain data that JSON can hold.
 

@@ -16,6 +16,8 @@ RUN_FILE = "run.toml"
 TREE_FOLDER = "draws.zarr"
 MANIFEST_FILE = "manifest.json"
 CHECKPOINT_FOLDER = "checkpoint"
+CHAIN_PREFIX = "chain-"
+"""How the names of checkpoints that hold progress begin."""
 TEMPORARY = ".tmp-"
 """Prefix of what a killed process may leave behind."""
 

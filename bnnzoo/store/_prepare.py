@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from bnnzoo.errors import CorruptRunError, RunExistsError
 from bnnzoo.store._files import (
+    CHAIN_PREFIX,
     CHECKPOINT_FOLDER,
     MANIFEST_FILE,
     RUN_FILE,
@@ -58,6 +59,23 @@ def prepare(path: str | Path, spec_toml: str, fingerprint: Mapping[str, str]) ->
             raise
 
 
+def discard_unstarted(path: str | Path) -> None:
+    """Remove what :func:`prepare` made for a run that failed before it kept anything of a chain.
+
+    Args:
+        path: the run folder. One that holds draws or the checkpoint of a chain is left as it is,
+            and so is any file that is not the run's.
+    """
+    path = Path(path)
+    checkpoints = path / CHECKPOINT_FOLDER
+    if (path / TREE_FOLDER).exists() or any(checkpoints.glob(f"{CHAIN_PREFIX}*")):
+        return
+    for name in (CHECKPOINT_FOLDER, MANIFEST_FILE, RUN_FILE):
+        remove(path / name)
+    with suppress(OSError):  # it holds something else
+        path.rmdir()
+
+
 def _claim(path: Path, spec_toml: str, fingerprint: dict[str, str]) -> State:
     names = set()
     for item in path.iterdir():
@@ -84,6 +102,7 @@ def _claim(path: Path, spec_toml: str, fingerprint: dict[str, str]) -> State:
         write_manifest(path, {"state": "running", "fingerprint": fingerprint})
     except BaseException:
         remove(path / RUN_FILE)
+        remove(path / MANIFEST_FILE)
         raise
     return "new"
 

@@ -35,8 +35,6 @@ def write_tree(path: str | Path, tree: xr.DataTree) -> None:
 
     target = Path(path) / TREE_FOLDER
     temporary = temporary_for(target)
-    # Every group is to be stored as this function says, not as the file it was once read from.
-    tree = tree.map_over_datasets(lambda dataset: dataset.drop_encoding())
     encoding = {node.path: _encoding(node) for node in tree.subtree}
     with storing(target.parent):
         try:

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from bnnzoo.inference.backend import Flag
 from bnnzoo.inference.hamiltonian import Hamiltonian, HamiltonianOptions
+from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Positive
 from bnnzoo.registry import register
@@ -47,10 +48,10 @@ class HMCOptions(HamiltonianOptions):
 class HMC(Hamiltonian):
     """BlackJAX's HMC with Stan's warm-up and a jittered number of leapfrog steps."""
 
-    target_acceptance: float
-    trajectory: float
-    jitter: float
-    max_steps: int
+    target_acceptance: Leaf
+    trajectory: Leaf
+    jitter: Leaf
+    max_steps: Leaf
     dense: bool
 
     def transition(

@@ -12,6 +12,7 @@ from jax.tree_util import register_dataclass
 from pydantic import Field
 
 from bnnzoo.inference.hamiltonian import Hamiltonian, HamiltonianOptions
+from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.registry import register
 
@@ -33,7 +34,7 @@ class NUTSOptions(HamiltonianOptions):
 class NUTS(Hamiltonian):
     """BlackJAX's multinomial NUTS with Stan's warm-up."""
 
-    target_acceptance: float
+    target_acceptance: Leaf
     max_tree_depth: int
     dense: bool
 

@@ -11,10 +11,11 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 from jax.tree_util import register_dataclass
-from pydantic import Field
 from jaxtyping import Float
+from pydantic import Field
 
 from bnnzoo.errors import OptionError
+from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.likelihood import Likelihood
 from bnnzoo.options import Options, Positive
 from bnnzoo.registry import register
@@ -53,7 +54,7 @@ class Gaussian(Likelihood):
         outputs: targets, if an option fixed them.
     """
 
-    number: float
+    number: Leaf
     noise: str
     outputs: int | None
 

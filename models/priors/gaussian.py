@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpyro.distributions as dist
 from jax.tree_util import register_dataclass
 
+from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.prior import ElementwiseOptions, ElementwisePrior
 from bnnzoo.registry import register
 
@@ -23,11 +24,11 @@ class GaussianOptions(ElementwiseOptions):
 class Gaussian(ElementwisePrior):
     """Independent N(0, scale^2)."""
 
-    scale: float
-    bias_std: float
+    scale: Leaf
+    bias_std: Leaf
     absolute: bool
 
-    def family(self, loc: float, scale: float) -> dist.Distribution:
+    def family(self, loc: float, scale: Leaf) -> dist.Distribution:
         """N(loc, scale^2)."""
         return dist.Normal(loc, scale)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpyro.distributions as dist
 from jax.tree_util import register_dataclass
 
+from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.prior import NORMAL_IQR, ElementwiseOptions, ElementwisePrior
 from bnnzoo.registry import register
 
@@ -24,11 +25,11 @@ class LaplaceOptions(ElementwiseOptions):
 class Laplace(ElementwisePrior):
     """Independent Laplace(0, scale)."""
 
-    scale: float
-    bias_std: float
+    scale: Leaf
+    bias_std: Leaf
     absolute: bool
 
-    def family(self, loc: float, scale: float) -> dist.Distribution:
+    def family(self, loc: float, scale: Leaf) -> dist.Distribution:
         """Laplace(loc, scale)."""
         return dist.Laplace(loc, scale)
 

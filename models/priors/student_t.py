@@ -12,6 +12,7 @@ from pydantic import Field
 from scipy import stats
 
 from bnnzoo.errors import OptionError
+from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.prior import NORMAL_IQR, ElementwiseOptions, ElementwisePrior
 from bnnzoo.options import Positive
 from bnnzoo.registry import register
@@ -30,12 +31,12 @@ class StudentTOptions(ElementwiseOptions):
 class StudentT(ElementwisePrior):
     """Independent Student-t(df) with this scale."""
 
-    scale: float
-    df: float
-    bias_std: float
+    scale: Leaf
+    df: Leaf
+    bias_std: Leaf
     absolute: bool
 
-    def family(self, loc: float, scale: float) -> dist.Distribution:
+    def family(self, loc: float, scale: Leaf) -> dist.Distribution:
         """Student-t(df, loc, scale)."""
         return dist.StudentT(self.df, loc, scale)
 

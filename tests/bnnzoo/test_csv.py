@@ -60,6 +60,11 @@ def test_the_task_follows_from_the_target(write, labels, task, classes):
     assert any(f"no task given: {task}" in line for line in data.warnings)
 
 
+def test_zeros_and_ones_are_classes_however_few_the_rows(write):
+    data = load_dataset(write("x,y\n1,0\n2,1\n3,1\n4,0\n"), test_size=0)
+    assert data.class_names == ("0", "1")
+
+
 def test_text_features_become_columns_of_zero_and_one(write):
     rows = "".join(f"{'red' if i % 3 else 'blue'},{i},{i / 3}\n" for i in range(12))
     data = load_dataset(write("colour,n,y\n" + rows), target="y", test_size=0)
@@ -118,7 +123,7 @@ def test_a_missing_file_is_named_with_its_nearest(write, tmp_path):
 
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "d.csv").mkdir()
-    with pytest.raises(InputError, match="cannot read .*d.csv: is a directory"):
+    with pytest.raises(InputError, match=r"cannot read .*d\.csv: is a directory"):
         load_dataset(tmp_path / "d.csv")
 
 
@@ -148,6 +153,7 @@ def test_inputs_for_prediction_follow_the_training_columns(write):
         ("n,color\n5,red\n", "has no column 'colour'; did you mean 'color'"),
         ("n,colour\n5,rde\n", "data row 1, column 'colour' is 'rde'; did you mean 'red'"),
         ("n,colour\n5,red\n,red\n", "data row 2, column 'n' is missing"),
+        ("n,colour\n5,red\n6,\n", "data row 2, column 'colour' is missing"),
         ("n,colour\nx,red\n", "column 'n' is 'x'; a number is needed"),
         ("n,colour\n", "a header and no rows"),
     ],

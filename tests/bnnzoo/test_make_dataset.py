@@ -45,7 +45,9 @@ def test_images_keep_their_shape(rng):
 def test_inputs_are_neither_changed_nor_shared(rng):
     x, y = table(rng)
     kept = x.copy(), y.copy()
-    data = make_dataset(x, y)
+    truth = {"f": np.zeros(20)}
+    data = make_dataset(x, y, truth=truth)
+    truth["f"][0] = 1
     np.testing.assert_array_equal(x, kept[0])
     x[0, 0] = y[0] = -1  # the caller's arrays stay writable and are not the data set's
     np.testing.assert_array_equal(data.x, kept[0])
@@ -248,6 +250,7 @@ def test_rebuilt_from_arrays_and_plain_data(name):
     np.testing.assert_array_equal(again.scaling.x_std, data.scaling.x_std)
     np.testing.assert_array_equal(again.scaling.y_mean, data.scaling.y_mean)
     assert again.truth is None
+    assert again.source == data.source == {**data.source, "scale": "standard"}
     assert again.y.dtype == data.y.dtype
 
 

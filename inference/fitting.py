@@ -103,19 +103,28 @@ def fit(
         settings["warmup"] = built.default_warmup
     inference = parse_options(InferenceSpec, settings | {"options": backend_options}, "inference")
     model = as_model(model)
-    source = Component(name=data.name, options=dict(getattr(data, "source", {}) or {}))
+    source = Component(name=data.name, options=dict(data.source or {}))
     spec = model.spec.model_copy(update={"data": source, "inference": inference})
     with precision(dtype):
         posterior = Posterior(model, data, posterior_temperature, likelihood_temperature)
+        built.check(posterior)
     folder, handle = temporary_folder() if out is None else (Path(out), None)
-    fingerprint = {"data": data.hash, "model": external_hash(model)}
+    fingerprint = {"data": data.hash, "scale": data.scale, "model": external_hash(model)}
     found = store.prepare(folder, spec.to_toml(), fingerprint)
     if found == "complete":
-        return load_run(folder, model if fingerprint["model"] else None)
-    if found == "new":
-        _keep_data(folder, posterior.data, fingerprint["model"], posterior.model.label)
-    run = _sample(folder, spec, posterior, fingerprint["model"], progress, max_time)
+        run = load_run(folder, model if fingerprint["model"] else None)
+        run.origin = "reused"
+        return run
+    try:
+        if found == "new":
+            _keep_data(folder, posterior.data, fingerprint["model"], posterior.model.label)
+        run = _sample(folder, spec, posterior, fingerprint["model"], progress, max_time)
+    except Exception:
+        if found == "new":
+            store.discard_unstarted(folder)
+        raise
     run._temporary = handle
+    run.origin = "new" if found == "new" else "resumed"
     return run
 
 
@@ -137,7 +146,9 @@ def resume(
     folder = Path(path)
     manifest = store.read_manifest(folder)
     if manifest.get("state") == "complete":
-        return load_run(folder, model)
+        run = load_run(folder, model)
+        run.origin = "reused"
+        return run
     spec = read_spec(folder)
     kept = store.load_checkpoint(folder, "data")
     if kept is None:
@@ -155,7 +166,9 @@ def resume(
         posterior = Posterior(
             built, data, inference.posterior_temperature, inference.likelihood_temperature
         )
-    return _sample(folder, spec, posterior, meta["model"]["external"], progress, max_time)
+    run = _sample(folder, spec, posterior, meta["model"]["external"], progress, max_time)
+    run.origin = "resumed"
+    return run
 
 
 def _sample(
@@ -171,7 +184,6 @@ def _sample(
     inference = spec.inference
     backend = registry.get("backends", inference.backend).build(inference.options, "inference")
     backend = backend.planned(inference.warmup)
-    backend.check(posterior)
     label = _label(posterior, spec)
     total = inference.chains * (inference.warmup + inference.draws)
     checkpoint = Checkpoint(folder)

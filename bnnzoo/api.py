@@ -1,0 +1,177 @@
+"""From a spec to a run: what a TOML file or the command line asks for, checked and then done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnnzoo.errors import InputError, OptionError, hint
+from bnnzoo.specs import Component, InferenceSpec, RunSpec, read_tree, spec_from_tree
+
+if TYPE_CHECKING:
+    from bnnzoo.datasets import Dataset
+    from bnnzoo.inference import Run
+
+LIKELIHOODS = {"regression": "gaussian", "classification": "categorical"}
+"""The likelihood of a task where a spec names none."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A spec whose names and options were checked, with its data and model at hand.
+
+    Attributes:
+        data: the data set.
+        model: a zoo model or a hand-written one.
+        spec: everything, with defaults filled in.
+    """
+
+    data: Dataset
+    model: Any
+    spec: RunSpec
+
+    def folder(self, parent: str | os.PathLike[str] = "runs") -> Path:
+        """Where the run goes if nobody says: a name that is a function of what is run.
+
+        The same spec on the same data gives the same folder, so that a finished run is found and
+        an unfinished one is gone on with.
+        """
+        from bnnzoo.inference.run import external_hash
+
+        record = [self.spec.to_tree(), self.data.hash, external_hash(self.model)]
+        digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+        prior = self.spec.prior.name or self.spec.model.name or "rules"
+        names = [Path(self.data.name).stem, prior, self.spec.inference.backend]
+        words = [re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "run" for name in names]
+        return Path(parent) / "-".join([*words, digest[:8]])
+
+    def fit(
+        self,
+        out: str | os.PathLike[str] | None = None,
+        *,
+        progress: bool = True,
+        max_time: float | None = None,
+    ) -> Run:
+        """Do it; see :func:`bnnzoo.fit`."""
+        from bnnzoo.inference import fit
+
+        arguments = self.spec.inference.model_dump()
+        options = arguments.pop("options")
+        return fit(
+            self.model,
+            self.data,
+            out=out,
+            progress=progress,
+            max_time=max_time,
+            **arguments,
+            **options,
+        )
+
+
+def fit_spec(
+    spec: RunSpec | Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    model: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    max_time: float | None = None,
+) -> Run:
+    """Run what a spec says: all of :func:`bnnzoo.fit` in one piece of data.
+
+    Args:
+        spec: a path to a TOML file with sections ``[data]``, ``[model]``, ``[network]``,
+            ``[prior]``, ``[likelihood]`` and ``[inference]``, or the same as nested data.
+        model: a hand-written NumPyro model, in place of what the spec says of one.
+        out: run folder; a temporary one if not given.
+        progress: draw a progress bar on a terminal.
+        max_time: seconds after which to stop.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: something in the spec cannot be used; nothing was written.
+        RunError: as :func:`bnnzoo.fit`.
+    """
+    return plan(spec, model).fit(out, progress=progress, max_time=max_time)
+
+
+def plan(spec: RunSpec | Mapping[str, Any] | str | os.PathLike[str], model: Any = None) -> Plan:
+    """Check a spec, load its data and build its model; nothing is run and nothing written.
+
+    Args:
+        spec: as :func:`fit_spec` takes it.
+        model: a hand-written model, or None.
+
+    Raises:
+        InputError: the first thing that cannot be used.
+    """
+    if isinstance(spec, (str, os.PathLike)):
+        spec = read_tree(os.fspath(spec))
+    if not isinstance(spec, RunSpec):
+        spec = spec_from_tree(spec)
+    inference = _check_inference(spec.inference)
+    data = _load(spec.data)
+    built = _build(spec, data.task) if model is None else _take(spec, model)
+    source = Component(name=data.name, options=dict(data.source))  # its defaults spelled out
+    return Plan(data, built, built.spec.model_copy(update={"data": source, "inference": inference}))
+
+
+def _load(component: Component) -> Dataset:
+    from bnnzoo import registry
+    from bnnzoo.datasets import load_dataset
+
+    if component.name is None:
+        raise InputError(
+            "no data set is given: name one, or a .csv file"
+            + hint("", registry.list_names("datasets"))
+        )
+    return load_dataset(component.name, **component.options)
+
+
+def _build(spec: RunSpec, task: str) -> Any:
+    """The zoo's model, with the likelihood that fits the task where none is named."""
+    from bnnzoo.models.model import build_model
+
+    if spec.model.name is None and spec.likelihood.name is None:
+        likelihood = spec.likelihood.model_copy(update={"name": LIKELIHOODS[task]})
+        spec = spec.model_copy(update={"likelihood": likelihood})
+    return build_model(spec)
+
+
+def _take(spec: RunSpec, model: Any) -> Any:
+    """A model given as an object; what a spec says of another one would be passed over."""
+    from bnnzoo.models.handwritten import as_model
+
+    for section in ("network", "prior", "likelihood"):
+        if getattr(spec, section) != Component():
+            raise InputError(f"a hand-written model has its own {section}: leave [{section}] out")
+    for option in spec.model.options:
+        if option != "source":  # which run.toml records
+            raise OptionError(f"unknown option model.{option} of a hand-written model")
+    return as_model(model)
+
+
+def _check_inference(inference: InferenceSpec) -> InferenceSpec:
+    """The options belong to the backend; its own default of the warm-up is filled in."""
+    from bnnzoo import registry
+
+    entry = registry.get("backends", inference.backend)
+    fields = set(InferenceSpec.model_fields) - {"options"}
+    for name in inference.options:
+        if name not in entry.options.model_fields:
+            known = fields | set(entry.options.model_fields)
+            raise OptionError(
+                f"unknown option inference.{name} with backend {inference.backend!r}"
+                f"{hint(name, known, limit=20)}"
+            )
+    built = entry.build(inference.options, "inference")
+    if "warmup" in inference.model_fields_set:
+        return inference
+    return inference.model_copy(update={"warmup": built.default_warmup})

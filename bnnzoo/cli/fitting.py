@@ -1,0 +1,168 @@
+"""``bnnzoo fit`` and ``bnnzoo resume``: making runs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bnnzoo.cli import options as o
+from bnnzoo.cli.console import Json, console, counted, facts, print_json
+from bnnzoo.cli.summary import describe_run, show_run
+from bnnzoo.cli.userfile import is_file_model, load_function
+
+if TYPE_CHECKING:
+    from bnnzoo.api import Plan
+
+
+def fit(
+    dataset: o.DatasetFlag = None,
+    target: o.TargetFlag = None,
+    model: o.ModelFlag = None,
+    network: o.NetworkFlag = None,
+    prior: o.PriorFlag = None,
+    likelihood: o.LikelihoodFlag = None,
+    backend: o.BackendFlag = None,
+    chains: o.ChainsFlag = None,
+    draws: o.DrawsFlag = None,
+    warmup: o.WarmupFlag = None,
+    seed: o.SeedFlag = None,
+    posterior_temperature: o.PosteriorTemperatureFlag = None,
+    likelihood_temperature: o.LikelihoodTemperatureFlag = None,
+    dtype: o.DtypeFlag = None,
+    out: o.OutFlag = None,
+    config: o.ConfigFlag = None,
+    assignments: o.SetFlag = None,
+    max_time: o.MaxTimeFlag = None,
+    no_progress: o.ProgressFlag = False,
+    as_json: o.JsonFlag = False,
+) -> None:
+    """Fit a model to data and keep the run in a folder.
+
+    The same command again gives the finished run back, or goes on with an unfinished one.
+    """
+    given = locals()
+    tree = o.make_tree(config, {name: given[name] for name in o.PLACES}, assignments or [])
+    _check_time(max_time)
+    from bnnzoo.api import plan
+
+    name = tree.get("model", {}).get("name") if isinstance(tree.get("model"), dict) else None
+    if is_file_model(name):
+        planned = plan(_without_name(tree), load_function(name))
+    else:
+        planned = plan(tree)
+    folder = out or planned.folder()
+    before = _state(folder)
+    if not as_json:
+        _announce(planned, folder, before)
+    with _resumable(folder):
+        run = planned.fit(folder, progress=not (no_progress or as_json), max_time=max_time)
+    if as_json:
+        notes = list(planned.data.warnings)
+        print_json({**describe_run(run), "reused": before == "complete", "notes": notes})
+    else:
+        show_run(console(), run, reused=before == "complete")
+
+
+def resume(
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="The hand-written model of the run: my.py:model.", metavar="FILE:FUNCTION"),
+    ] = None,
+    max_time: Annotated[
+        float | None, typer.Option(help="Stop again after so many seconds.", metavar="SECONDS")
+    ] = None,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bar.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with an unfinished run, to the draws it would have had."""
+    from bnnzoo.store import read_manifest
+
+    _check_time(max_time)
+    finished = read_manifest(run).get("state") == "complete"
+    function = load_function(model) if model is not None else None
+    from bnnzoo.inference import resume as go_on
+
+    if not as_json:
+        console().print(
+            f"{run} is already finished: nothing to do" if finished else f"Going on with {run}"
+        )
+    with _resumable(run):
+        done = go_on(run, function, progress=not (no_progress or as_json), max_time=max_time)
+    if as_json:
+        print_json({**describe_run(done), "reused": finished})
+    else:
+        show_run(console(), done, reused=finished)
+
+
+def _announce(planned: Plan, folder: Path, before: str) -> None:
+    """What will be done, and what was noticed of the data, before it starts."""
+    out, data, inference = console(), planned.data, planned.spec.inference
+    if before == "complete":
+        out.print(f"{folder} is already finished: reusing")
+    elif before:
+        out.print(f"Going on with the unfinished run in {folder}")
+    else:
+        out.print(f"Writing to {folder}")
+    rows = counted(data.rows, "training row")
+    test = counted(data.test_rows, "test row") if data.test_rows else "no test rows"
+    features = counted(data.x[0].size, "feature")
+    temperature = f"T = {inference.posterior_temperature:g}"
+    if inference.likelihood_temperature != 1:
+        temperature += f", L = {inference.likelihood_temperature:g}"
+    lines = [
+        ("data", f"{data.name}: {rows}, {test}, {features}, {data.task}"),
+        ("model", _label(planned.model)),
+        (
+            "run",
+            f"{inference.backend}: {counted(inference.chains, 'chain')} of "
+            f"{counted(inference.draws, 'draw')} after {inference.warmup:,} warm-up steps, "
+            f"{temperature}",
+        ),
+    ]
+    out.print(facts([*lines, *(("note", line) for line in data.warnings)]))
+
+
+def _label(model: Any) -> str:
+    return f"{model.label} (hand-written)" if model.handwritten else model.label
+
+
+def _state(folder: Path) -> str:
+    """What a folder holds of a run before it is touched: nothing said of what is no run."""
+    from bnnzoo.errors import BnnzooError
+    from bnnzoo.store import read_manifest
+
+    try:
+        return str(read_manifest(folder).get("state", ""))
+    except BnnzooError:
+        return ""  # fit says what is wrong with it
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """An interrupt ends with the command that goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        import sys
+
+        again = f"; go on with: bnnzoo resume {shlex.quote(str(folder))}" if _state(folder) else ""
+        print(f"bnnzoo: interrupted{again}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _check_time(max_time: float | None) -> None:
+    from bnnzoo.errors import InputError
+
+    if max_time is not None and not max_time > 0:
+        raise InputError(f"--max-time {max_time:g}: a number of seconds above 0 is needed")
+
+
+def _without_name(tree: dict[str, Any]) -> dict[str, Any]:
+    kept = {k: v for k, v in tree["model"].items() if k != "name"}
+    return {**tree, "model": kept}

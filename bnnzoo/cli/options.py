@@ -1,0 +1,127 @@
+"""The flags of ``bnnzoo fit``, and the tree of a run they make together with a TOML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bnnzoo.errors import OptionError
+
+
+def _flag(panel: str, help_text: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help_text, rich_help_panel=panel, metavar=metavar)
+
+
+DATA, MODEL, RUN, OUTPUT = "What to model", "Model", "Inference", "Run and output"
+
+DatasetFlag = Annotated[
+    str | None, _flag(DATA, "A name of `bnnzoo list datasets`, or a CSV file.", metavar="NAME|CSV")
+]
+TargetFlag = Annotated[
+    str | None, _flag(DATA, "Column of the CSV file to predict; default the last.", metavar="COLUMN")
+]
+ModelFlag = Annotated[
+    str | None,
+    _flag(
+        MODEL,
+        "A name of `bnnzoo list models`, or a NumPyro model of your own: my.py:model.",
+        metavar="NAME|FILE:FUNCTION",
+    ),
+]
+NetworkFlag = Annotated[str | None, _flag(MODEL, "Default mlp.", metavar="NAME")]
+PriorFlag = Annotated[str | None, _flag(MODEL, "Default gaussian.", metavar="NAME")]
+LikelihoodFlag = Annotated[
+    str | None, _flag(MODEL, "Default gaussian, or categorical for classes.", metavar="NAME")
+]
+BackendFlag = Annotated[str | None, _flag(RUN, "Default nuts.", metavar="NAME")]
+ChainsFlag = Annotated[int | None, _flag(RUN, "Independent chains; default 4.", metavar="N")]
+DrawsFlag = Annotated[int | None, _flag(RUN, "Kept draws a chain; default 1000.", metavar="N")]
+WarmupFlag = Annotated[
+    int | None,
+    _flag(RUN, "Steps before the first draw; default 1000 or the backend's own.", metavar="N"),
+]
+SeedFlag = Annotated[int | None, _flag(RUN, "Default 0.", metavar="N")]
+PosteriorTemperatureFlag = Annotated[
+    float | None,
+    _flag(RUN, "T: divides the whole log posterior; default 1.", metavar="T"),
+]
+LikelihoodTemperatureFlag = Annotated[
+    float | None,
+    _flag(RUN, "L: divides the log-likelihood alone; default 1.", metavar="L"),
+]
+DtypeFlag = Annotated[str | None, _flag(RUN, "float32 (default) or float64.", metavar="TYPE")]
+OutFlag = Annotated[
+    Path | None,
+    _flag(OUTPUT, "Run folder; default runs/, named by what is run.", metavar="FOLDER"),
+]
+ConfigFlag = Annotated[
+    Path | None, _flag(OUTPUT, "TOML file with the same settings; flags win.", metavar="FILE")
+]
+SetFlag = Annotated[
+    list[str] | None,
+    _flag(
+        OUTPUT,
+        "Any option, as prior.df=5 or network.widths=[50]; wins over all. Repeatable.",
+        "--set",
+        metavar="SECTION.OPTION=VALUE",
+    ),
+]
+MaxTimeFlag = Annotated[
+    float | None,
+    _flag(OUTPUT, "Stop after so many seconds; resume goes on.", metavar="SECONDS"),
+]
+ProgressFlag = Annotated[
+    bool, typer.Option("--no-progress", help="No progress bar.", rich_help_panel=OUTPUT)
+]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print JSON, for scripts.", rich_help_panel=OUTPUT)
+]
+
+PLACES: dict[str, tuple[str, str]] = {
+    "dataset": ("data", "name"),
+    "target": ("data", "target"),
+    "model": ("model", "name"),
+    "network": ("network", "name"),
+    "prior": ("prior", "name"),
+    "likelihood": ("likelihood", "name"),
+    "backend": ("inference", "backend"),
+    "chains": ("inference", "chains"),
+    "draws": ("inference", "draws"),
+    "warmup": ("inference", "warmup"),
+    "seed": ("inference", "seed"),
+    "posterior_temperature": ("inference", "posterior_temperature"),
+    "likelihood_temperature": ("inference", "likelihood_temperature"),
+    "dtype": ("inference", "dtype"),
+}
+"""Where each flag stands in the tree."""
+
+
+def make_tree(
+    config: Path | None, flags: Mapping[str, Any], assignments: Sequence[str]
+) -> dict[str, Any]:
+    """The tree of a run: the file, then the flags over it, then ``--set`` over both.
+
+    Args:
+        config: a TOML file, or None.
+        flags: by the names of :data:`PLACES`; None where not given.
+        assignments: ``section.option=value``.
+
+    Raises:
+        InputError: a file that cannot be read.
+        OptionError: an assignment that cannot be read, or a section that is none.
+    """
+    from bnnzoo.specs import override, read_tree
+
+    tree = read_tree(config) if config is not None else {}
+    for flag, value in flags.items():
+        if value is None:
+            continue
+        section, option = PLACES[flag]
+        part = tree.setdefault(section, {})
+        if not isinstance(part, dict):
+            raise OptionError(f"{config}: {section} = {part!r}; a section, [{section}], is expected")
+        part[option] = value
+    return override(tree, assignments)

@@ -1,0 +1,117 @@
+"""A finished run on the terminal: scores, convergence, time, what is doubtful, where it is."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bnnzoo.cli.console import counted, facts, seconds
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bnnzoo.inference import Run
+
+NAMES = {
+    "nll": "NLL",
+    "rmse": "RMSE",
+    "coverage_50": "50 % coverage",
+    "coverage_90": "90 % coverage",
+    "accuracy": "accuracy",
+    "brier": "Brier",
+    "ece": "ECE",
+}
+"""Metrics as they are shown, in this order."""
+
+
+PERCENT = {"coverage_50", "coverage_90", "accuracy"}
+
+
+def metric(name: str, value: float | None) -> str:
+    """A metric's value for people."""
+    if value is None or not math.isfinite(value):
+        return "-" if value is None else str(value)
+    if name in PERCENT:
+        return f"{100 * value:.1f} %"
+    return f"{value:.4g}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def describe_run(run: Run) -> dict[str, Any]:
+    """A run as plain data, for JSON."""
+    manifest = run.manifest
+    kept = ("state", "label", "created", "device", "gradients", "wall_seconds", "compile_seconds")
+    kept += ("warmup_seconds", "sampling_seconds", "metrics", "flags")
+    return {
+        "run": str(run.path),
+        **{key: manifest.get(key) for key in kept},
+        "convergence": _convergence(run),
+        "data": {k: v for k, v in manifest["data"].items() if k != "metadata"},
+        "spec": run.spec.to_tree(),
+    }
+
+
+def show_run(out: Console, run: Run, reused: bool = False) -> None:
+    """Print the summary of a run."""
+    manifest = run.manifest
+    if manifest.get("state") == "stopped":
+        draws = run.tree["posterior"].sizes["draw"]
+        out.print(
+            f"Stopped early, after {counted(draws, 'draw')} a chain; go on with: "
+            f"bnnzoo resume {run.path}",
+            style="yellow",
+        )
+    elif not reused:
+        compiling = manifest.get("compile_seconds")
+        out.print(
+            f"Done in {seconds(manifest.get('wall_seconds'))}, of which {seconds(compiling)} were "
+            f"compilation; {manifest.get('gradients', 0):,} gradients"
+        )
+    out.print(facts(_findings(run)))
+    if not reused:
+        out.print(f"Wrote {run.path}")
+    out.print(f"Next: bnnzoo report {run.path} -o report.html", style="dim")
+
+
+def _findings(run: Run) -> list[tuple[str, str]]:
+    """Scores, convergence and what is doubtful, as lines with a name."""
+    scores = run.manifest.get("metrics") or {}
+    shown = ", ".join(f"{NAMES[k]} {metric(k, scores[k])}" for k in NAMES if k in scores)
+    lines = [("scores", shown or "none: the data have no test rows")]
+    found = _convergence(run)
+    if found["ess"] is not None:
+        agreed = "one chain: no R-hat"
+        if found["rhat"] is not None:
+            agreed = f"R-hat of function values up to {found['rhat']:.3f}"
+        lines.append(("checks", f"{agreed}, at least {found['ess']:,.0f} effective draws"))
+    return lines + [("beware", line) for line in warnings_of(run, found)]
+
+
+def warnings_of(run: Run, found: dict[str, Any]) -> list[str]:
+    """What makes a run doubtful, a line each."""
+    lines = []
+    if found["rhat"] is not None and found["rhat"] > found["limit"]:
+        lines.append(
+            f"not converged: R-hat of function values is {found['rhat']:.2f}, above {found['limit']}"
+        )
+    flags: dict[str, list[int]] = {}
+    for flag in run.manifest.get("flags", ()):
+        flags.setdefault(f"{flag['message']}", []).append(flag["chain"])
+    for message, chains in flags.items():
+        which = "chain " if len(chains) == 1 else "chains "
+        lines.append(f"{which}{', '.join(map(str, chains))}: {message}")
+    return lines
+
+
+def _convergence(run: Run) -> dict[str, Any]:
+    from bnnzoo.reports.diagnostics import RHAT_BAD, diagnose
+
+    function = diagnose(run.tree)["function"]
+
+    def known(value: float | None) -> float | None:
+        return None if value is None or value != value else float(value)
+
+    return {
+        "rhat": known(function["worst_rhat"]),
+        "ess": known(function["worst_ess"]),
+        "limit": RHAT_BAD,
+    }

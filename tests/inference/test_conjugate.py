@@ -1,0 +1,76 @@
+"""NUTS and HMC against closed forms at several temperatures.
+
+Budget of false alarms: 1e-3 for the whole file. With n effective draws of d coordinates the squared
+covariance error times d n is about 2 chi^2 with d (d + 1) / 2 degrees of freedom, the squared mean
+error times d n is chi^2 with d. With n = 60,000 and d <= 6 the bar of 2 % is passed by chance with
+probability under 1e-5 (covariance, allowing for the Student-t marginals of the unknown-noise model)
+and 1e-15 (mean); there are 24 comparisons of each.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bnnzoo as bz
+
+sys.path.insert(0, str(Path(__file__).parent))
+import _closed_forms as forms
+from _statistics import effective_draws, pooled_errors
+
+SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
+BAR = 0.02
+TEMPERATURES = [(1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (1.0, 0.5), (1.0, 2.0), (0.3, 2.0)]
+
+MODELS = {
+    "known": (forms.known_noise, forms.known_noise_moments, forms.known_noise_draws),
+    "unknown": (forms.unknown_noise, forms.unknown_noise_moments, forms.unknown_noise_draws),
+}
+
+
+def sample(model, data, backend, T, L):
+    return bz.fit(
+        model,
+        data,
+        backend,
+        chains=4,
+        draws=35_000,
+        warmup=1000,
+        seed=SEED,
+        posterior_temperature=T,
+        likelihood_temperature=L,
+        dtype="float64",
+        progress=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    return forms.regression_data()
+
+
+@pytest.mark.parametrize("backend", ["nuts", "hmc"])
+@pytest.mark.parametrize("which", list(MODELS))
+def test_moments_equal_the_closed_form_at_every_temperature(which, backend, data):
+    model, exact, extract = MODELS[which]
+    for T, L in TEMPERATURES:
+        draws = extract(sample(model, data, backend, T, L))
+        moments = exact(data, T, L)
+        n = effective_draws(draws)
+        mean_error, covariance_error = pooled_errors(draws, *moments)
+        said = f"{which} noise, {backend}, T={T}, L={L}: {n:.0f} effective draws, mean {mean_error:.4f}, covariance {covariance_error:.4f}"
+        print(said)
+        assert n >= 60_000, said
+        assert mean_error < BAR and covariance_error < BAR, said
+
+
+def test_the_bar_catches_a_temperature_that_is_ignored(data):
+    """The same comparison against the moments of another temperature fails by far."""
+    draws = forms.known_noise_draws(sample(forms.known_noise, data, "hmc", 1.0, 1.0))
+    for T, L in TEMPERATURES[1:]:
+        _, covariance_error = pooled_errors(draws, *forms.known_noise_moments(data, T, L))
+        assert covariance_error > 10 * BAR

@@ -1,0 +1,293 @@
+"""The loop: nothing compiled twice, stopped anywhere without loss, failures seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import register_dataclass
+
+import bnnzoo as bz
+from bnnzoo import registry
+from bnnzoo.inference import checkpoint, loop
+from bnnzoo.inference.backend import Backend, Flag, Stage, Step
+
+SMALL = {"chains": 2, "draws": 250, "warmup": 150, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return bz.load_dataset("gap", n=20, seed=0)
+
+
+def small_model(prior="gaussian", **prior_options):
+    return bz.make_model(
+        prior=prior, network_options={"widths": [3]}, prior_options=prior_options
+    )
+
+
+def draws_of(run):
+    posterior = run.tree["posterior"]
+    return {name: posterior[name].to_numpy() for name in posterior.data_vars}
+
+
+def assert_same(a, b):
+    a, b = draws_of(a), draws_of(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.fixture
+def compilations():
+    """Names of the programs XLA was asked to compile while a test ran."""
+    seen: list[str] = []
+    listening = True
+
+    def listen(event: str, duration: float, **kwargs: object) -> None:
+        if listening and event.endswith("backend_compile_duration"):
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    listening = False
+
+
+@pytest.mark.parametrize("backend", ["nuts", "hmc", "mean-field-vi"])
+def test_a_second_fit_of_the_same_shapes_compiles_nothing(backend, data, compilations):
+    bz.fit(small_model(std=1.0), data, backend, seed=0, **SMALL)
+    assert compilations  # the listener hears compilations
+    compilations.clear()
+    other = bz.load_dataset("gap", n=20, seed=1)
+    bz.fit(
+        small_model(std=0.5), other, backend, seed=1, posterior_temperature=0.7,
+        likelihood_temperature=0.9, **SMALL,
+    )  # fmt: skip
+    assert compilations == []
+
+
+def test_same_seed_same_draws_other_seed_others(data):
+    first, second = (bz.fit(small_model(), data, "hmc", seed=3, **SMALL) for _ in range(2))
+    assert_same(first, second)
+    third = bz.fit(small_model(), data, "hmc", seed=4, **SMALL)
+    assert not np.array_equal(draws_of(first)["noise_std"], draws_of(third)["noise_std"])
+
+
+def test_chains_do_not_depend_on_how_many_there_are(data):
+    two = bz.fit(small_model(), data, "hmc", seed=3, **SMALL)
+    three = bz.fit(small_model(), data, "hmc", seed=3, **{**SMALL, "chains": 3})
+    np.testing.assert_array_equal(draws_of(two)["noise_std"], draws_of(three)["noise_std"][:2])
+
+
+class Interrupting:
+    """A monitor that stops the run after some segments, as Ctrl-C would."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def advance(self, chain, steps, sampling):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
+@pytest.mark.parametrize("after", [1, 3, 6])
+@pytest.mark.parametrize("backend", ["hmc", "mean-field-vi"])
+def test_an_interrupted_run_resumes_to_the_same_draws(backend, after, data, tmp_path, monkeypatch):
+    whole = bz.fit(small_model(), data, backend, seed=5, **SMALL)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("bnnzoo.inference.fitting.ProgressBar", lambda *_: Interrupting(after))
+    with pytest.raises(KeyboardInterrupt):
+        bz.fit(small_model(), data, backend, seed=5, out=tmp_path / "run", **SMALL)
+    monkeypatch.undo()
+    with pytest.raises(bz.errors.RunError, match="not finished"):
+        bz.load_run(tmp_path / "run")
+    resumed = bz.resume(tmp_path / "run", progress=False)
+    assert_same(whole, resumed)
+    assert resumed.manifest["state"] == "complete"
+    assert not (tmp_path / "run" / "checkpoint").exists()
+    assert_same(whole, bz.load_run(tmp_path / "run"))
+
+
+def test_a_killed_process_loses_nothing(data, tmp_path):
+    """SIGKILL at a checkpoint, no chance to clean up."""
+    script = textwrap.dedent(
+        """
+        import sys
+        import bnnzoo as bz
+        from bnnzoo.inference import loop
+        loop.CHECKPOINT_SECONDS = 0.0
+        model = bz.make_model(network_options={"widths": [3]})
+        data = bz.load_dataset("gap", n=20, seed=0)
+        bz.fit(model, data, "hmc", seed=5, chains=2, warmup=150, draws=100_000, out=sys.argv[1],
+               progress=False)
+        """
+    )
+    folder = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-c", script, str(folder)])
+    try:
+        deadline = time.monotonic() + 120
+        wanted = [folder / "checkpoint" / f"chain-{c}-piece-00004.npz" for c in range(2)]
+        while not all(path.exists() for path in wanted):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    stopped = bz.resume(folder, progress=False, max_time=0.0)
+    whole = bz.fit(small_model(), data, "hmc", seed=5, **{**SMALL, "draws": 2000})
+    kept = draws_of(stopped)["layers.0.kernel"]
+    compared = min(kept.shape[1], 2000)
+    assert compared >= 250  # five pieces of 100 steps, of which 150 are warm-up
+    np.testing.assert_array_equal(
+        kept[:, :compared], draws_of(whole)["layers.0.kernel"][:, :compared]
+    )
+
+
+def test_max_time_keeps_what_there_is_and_resume_goes_on(data, tmp_path):
+    folder = tmp_path / "run"
+    sizes = SMALL
+    whole = bz.fit(small_model(), data, "hmc", seed=6, **sizes)
+    with pytest.raises(bz.errors.RunError, match="before the first draw"):
+        bz.fit(small_model(), data, "hmc", seed=6, out=folder, max_time=0.0, **sizes)
+    seen = []
+    for _ in range(100):
+        try:
+            run = bz.resume(folder, progress=False, max_time=1e-4)  # one segment a chain
+        except bz.errors.RunError as error:
+            assert "before the first draw" in str(error)
+            continue
+        seen.append((run.manifest["state"], run.tree["posterior"].sizes["draw"]))
+        assert bz.load_run(folder).tree["posterior"].sizes["draw"] == seen[-1][1]
+        if run.manifest["state"] == "complete":
+            break
+    assert seen[-1] == ("complete", 250)
+    assert any(state == "stopped" and 0 < draws < 250 for state, draws in seen)
+    assert_same(whole, run)
+
+
+def test_a_finished_run_is_given_back_and_another_refused(data, tmp_path):
+    folder = tmp_path / "run"
+    first = bz.fit(small_model(), data, "hmc", out=folder, **SMALL)
+    written = (folder / "manifest.json").stat().st_mtime_ns
+    again = bz.fit(small_model(), data, "hmc", out=folder, **SMALL)
+    assert (folder / "manifest.json").stat().st_mtime_ns == written
+    assert_same(first, again)
+    with pytest.raises(bz.errors.RunExistsError, match="inference.seed"):
+        bz.fit(small_model(), data, "hmc", out=folder, seed=9, **SMALL)
+
+
+@functools.partial(register_dataclass, data_fields=(), meta_fields=("kind",))
+@dataclasses.dataclass(frozen=True)
+class Broken(Backend):
+    """A random walk that turns NaN in the chains that start above zero, or is flagged as stuck."""
+
+    kind: str
+    stats = ("lp",)
+
+    def schedule(self, warmup):
+        return np.full(warmup, Stage.FAST, np.int32)
+
+    def init(self, posterior, u):
+        return u, u[0] > 0
+
+    def step(self, posterior, state, stage, key):
+        u, doomed = state
+        u = u + 0.1 * jax.random.normal(key, u.shape)
+        if self.kind == "nan":
+            u = jnp.where(doomed & (stage == Stage.SAMPLE), jnp.nan, u)
+        return (u, doomed), Step(u, {"lp": posterior.log_density(u)})
+
+    def gradients(self, stats):
+        return 0
+
+    def flags(self, stats, warmup):
+        return [Flag("stuck", "planted")] if self.kind == "stuck" else []
+
+
+@pytest.fixture
+def broken():
+    for kind in ("nan", "stuck"):
+        register = registry.register("backends", f"broken-{kind}", summary="For a test.")
+        register(functools.partial(lambda kind, options: Broken(kind), kind))
+    yield
+    for kind in ("nan", "stuck"):
+        registry.unregister("backends", f"broken-{kind}")
+
+
+def test_a_chain_that_turns_nan_is_flagged_and_the_others_go_on(broken, data):
+    run = bz.fit(small_model(), data, "broken-nan", seed=1, **{**SMALL, "chains": 6})
+    flagged = {flag["chain"] for flag in run.manifest["flags"] if flag["kind"] == "nan"}
+    assert flagged and len(flagged) < 6
+    finite = np.isfinite(run.tree["posterior"]["layers.0.kernel"].to_numpy()).all((1, 2, 3))
+    assert {c for c in range(6) if not finite[c]} == flagged
+    assert np.isnan(run.metrics()["nll"])  # never averaged over in silence
+
+
+def test_a_backends_own_flags_reach_the_manifest(broken, data):
+    run = bz.fit(small_model(), data, "broken-stuck", **SMALL)
+    assert [flag["kind"] for flag in run.manifest["flags"]] == ["stuck", "stuck"]
+
+
+def test_a_start_of_zero_density_is_an_error(data):
+    import numpyro
+    import numpyro.distributions as dist
+
+    def impossible(x, y=None):
+        numpyro.sample("w", dist.Normal())
+        numpyro.factor("never", -jnp.inf)
+        numpyro.sample("y", dist.Normal(0.0, 1.0).expand([x.shape[0]]).to_event(0), obs=y)
+
+    with pytest.raises(bz.errors.RunError, match="no starting point of positive density"):
+        bz.fit(impossible, data, "hmc", **SMALL)
+
+
+def test_float64_is_of_the_run_alone(data):
+    run = bz.fit(small_model(), data, "hmc", dtype="float64", **SMALL)
+    assert run.tree["posterior"]["layers.0.kernel"].dtype == np.float64
+    assert jnp.zeros(1).dtype == jnp.float32
+    single = bz.fit(small_model(), data, "hmc", **SMALL)
+    assert single.tree["posterior"]["layers.0.kernel"].dtype == np.float32
+
+
+def test_predictions_survive_loading(data, tmp_path):
+    run = bz.fit(small_model(), data, "hmc", out=tmp_path / "run", **SMALL)
+    loaded = bz.load_run(tmp_path / "run")
+    x = data.x_test[:7]
+    np.testing.assert_array_equal(run.predict(x).mean, loaded.predict(x).mean)
+    f = loaded.predict(x, raw=True)
+    assert f.shape == (2, 250, 7, 1)
+    prediction = loaded.predict(x)
+    np.testing.assert_allclose(prediction.mean, f.mean((0, 1))[:, 0], rtol=1e-4, atol=1e-5)
+    assert (prediction.std > f.std((0, 1))[:, 0]).all()  # noise is part of it
+
+
+def test_checkpoint_writes_each_draw_once(data, tmp_path, monkeypatch):
+    """Disk use grows with the draws, not with their square."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    sizes: list[int] = []
+    save = checkpoint.store.save_checkpoint
+
+    def spy(path, name, arrays, meta):
+        sizes.append(sum(a.nbytes for a in arrays.values()))
+        save(path, name, arrays, meta)
+
+    monkeypatch.setattr(checkpoint.store, "save_checkpoint", spy)
+    run = bz.fit(small_model(), data, "hmc", out=tmp_path / "run", **{**SMALL, "draws": 1000})
+    draws = sum(array.nbytes for array in draws_of(run).values())
+    assert draws < sum(sizes) < 3 * draws

@@ -1,0 +1,222 @@
+"""The page in a real browser: script errors, pictures, sideways scrolling, sorting, themes."""
+
+import os
+import shutil
+
+import pytest
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",  # the checks run as root in a container
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+REQUIRED = os.environ.get("BNNZOO_REQUIRE_BROWSER") == "1"
+
+
+def missing(why):
+    """Fail where a browser is required, else skip and say why."""
+    if REQUIRED:
+        pytest.fail(f"BNNZOO_REQUIRE_BROWSER=1, but {why}")
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    binary = shutil.which("chromium") or shutil.which("chromium-browser")
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        missing(f"{'chromium' if binary is None else 'chromedriver'} is not installed")
+    try:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+    except ImportError:
+        missing("selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    session = webdriver.Chrome(options=options, service=Service(driver))
+    yield session
+    session.quit()
+
+
+@pytest.fixture
+def opened(browser, demo_page):
+    """Opens the page at a width and in a theme, and hands back its console at the end."""
+
+    def open_page(width, theme="light"):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        feature = {"name": "prefers-color-scheme", "value": theme}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        browser.get(demo_page.as_uri())
+        assert browser.execute_script("return innerWidth") == width
+        return browser
+
+    yield open_page
+    assert browser.get_log("browser") == []
+
+
+def test_the_browser_would_tell_of_an_error(browser, tmp_path):
+    """The console is really read: a page with a broken script has an entry in it."""
+    broken = tmp_path / "broken.html"
+    broken.write_text("<!doctype html><script>missing()</script>")
+    browser.get(broken.as_uri())
+    assert any("missing is not defined" in entry["message"] for entry in browser.get_log("browser"))
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_pictures_are_whole_and_the_page_does_not_scroll_sideways(opened, width, theme):
+    page = opened(width, theme)
+    page.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    broken = "return [...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).length"
+    assert page.execute_script(broken) == 0
+    sizes = page.execute_script(
+        "return [...document.querySelectorAll('svg.plot, svg.strip, svg.key')]"
+        ".map(s => s.getBoundingClientRect()).map(r => [r.width, r.height])"
+    )
+    assert len(sizes) > 100 and all(w > 8 and h > 8 for w, h in sizes)
+    fetched = page.execute_script(
+        "return performance.getEntriesByType('resource').map(e => e.name)"
+    )
+    assert [name for name in fetched if not name.startswith("data:")] == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_text_of_a_plot_is_cut_off_or_overlaps_another(opened, width):
+    page = opened(width)
+    overlaps = page.execute_script(
+        """
+        const bad = [];
+        for (const plot of document.querySelectorAll('svg.plot')) {
+          const frame = plot.getBoundingClientRect();
+          const boxes = [...plot.querySelectorAll('text')].map(t => [t, t.getBoundingClientRect()]);
+          boxes.forEach(([t, a], i) => {
+            if (a.left < frame.left - 4 || a.right > frame.right + 4)
+              bad.push('cut: ' + t.textContent);
+            for (const [u, b] of boxes.slice(i + 1)) {
+              const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+              const tall = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+              if (wide > 1 && tall > 3) bad.push(t.textContent + ' on ' + u.textContent);
+            }
+          });
+        }
+        return bad;
+        """
+    )
+    assert overlaps == []
+
+
+def column(page, number):
+    return page.execute_script(
+        "return [...document.querySelectorAll('table.sortable')[0].tBodies[0].rows]"
+        f".map(r => r.cells[{number}].dataset.v)"
+    )
+
+
+def heads(page):
+    return page.find_elements("css selector", "table.sortable")[0].find_elements(
+        "css selector", "thead th"
+    )
+
+
+def head_button(page, k):
+    """The button of a column's head, in sight: a smooth scroll would move it under the pointer."""
+    button = heads(page)[k].find_element("css selector", "button")
+    page.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', inline: 'center', behavior: 'instant'})",
+        button,
+    )
+    return button
+
+
+def test_tables_sort_by_mouse_and_by_key(opened):
+    page = opened(1280)
+    names = [h.text.split("\n")[0] for h in heads(page)]
+    k = names.index("RMSE")
+    assert column(page, 0) == [str(n) for n in range(1, 13)]
+    button = head_button(page, k)
+    button.click()
+    rising = [float(v) for v in column(page, k)]
+    assert rising == sorted(rising) and heads(page)[k].get_attribute("aria-sort") == "ascending"
+    assert heads(page)[0].get_attribute("aria-sort") is None
+    button.send_keys("\ue007")  # Enter
+    falling = [float(v) for v in column(page, k)]
+    assert falling == rising[::-1] and heads(page)[k].get_attribute("aria-sort") == "descending"
+    rhat = names.index("R-hat")
+    for _ in range(2):  # the run with one chain has none: last either way
+        head_button(page, rhat).click()
+        assert column(page, rhat)[-1] == "" and "" not in column(page, rhat)[:-1]
+    prior = names.index("Prior")
+    head_button(page, prior).click()
+    assert column(page, prior) == sorted(column(page, prior))
+
+
+def background(page):
+    return page.execute_script("return getComputedStyle(document.body).backgroundColor")
+
+
+def contrast(page, selector):
+    """WCAG contrast of the text of the first such element with the page's background."""
+    return page.execute_script(
+        """
+        const lum = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => x / 255)
+          .map(x => x <= 0.03928 ? x / 12.92 : Math.pow((x + 0.055) / 1.055, 2.4));
+          return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2]; };
+        const e = document.querySelector(arguments[0]);
+        const a = lum(getComputedStyle(e)[arguments[1]]);
+        const b = lum(getComputedStyle(document.body).backgroundColor);
+        return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        """,
+        selector,
+        "fill" if "svg" in selector else "color",
+    )
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_both_themes_are_legible(opened, theme):
+    page = opened(1280, theme)
+    assert background(page) == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 22, 26)"}[theme]
+    for selector in (
+        "h1",
+        "p.detail",
+        "td .se",
+        "td.alarm",
+        "svg.plot text.tick",
+        ".matrix td small",
+    ):
+        assert contrast(page, selector) >= 4.5, selector
+
+
+def test_the_theme_can_be_chosen(opened):
+    page = opened(1280, "light")
+    button = page.find_element("id", "theme")
+    seen = []
+    for _ in range(4):
+        seen.append((button.text, background(page)))
+        button.click()
+    assert [name for name, _ in seen] == [
+        "Theme: auto",
+        "Theme: light",
+        "Theme: dark",
+        "Theme: auto",
+    ]
+    assert seen[0] == seen[3] and seen[2][1] == "rgb(20, 22, 26)"
+    page.execute_script("localStorage.clear()")
+
+
+def test_wide_tables_scroll_inside_their_place_and_by_key(opened):
+    page = opened(400)
+    scrolling = page.execute_script(
+        "return [...document.querySelectorAll('.scroll')]"
+        ".filter(e => e.scrollWidth > e.clientWidth).map(e => [e.tabIndex, e.getAttribute('role')])"
+    )
+    assert len(scrolling) >= 6 and all(entry == [0, "region"] for entry in scrolling)

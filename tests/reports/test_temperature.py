@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import integrate, stats
+
+from bnnzoo.reports.report import collect_block
+from bnnzoo.reports.temperature import effective_prior_std, few_draws_bias
+
+
+def numeric_std(log_density, temperature):
+    """Standard deviation of a symmetric density to the power 1/T, by quadrature."""
+    mass, _ = integrate.quad(lambda w: np.exp(log_density(w) / temperature), 0, np.inf, limit=500)
+    second, _ = integrate.quad(
+        lambda w: w**2 * np.exp(log_density(w) / temperature), 0, np.inf, limit=500
+    )
+    return np.sqrt(second / mass)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3, 0.1, 1.5])
+@pytest.mark.parametrize("match", ["variance", "scale", "iqr"])
+def test_effective_std_equals_quadrature(temperature, match):
+    std, df = 1.7, 7.0
+    quartile = std * stats.norm.ppf(0.75)
+    laplace = {"variance": std / 2**0.5, "scale": std, "iqr": quartile / np.log(2)}[match]
+    student = {
+        "variance": std * ((df - 2) / df) ** 0.5,
+        "scale": std,
+        "iqr": quartile / stats.t.ppf(0.75, df),
+    }[match]
+    for prior, family in (
+        ("gaussian", stats.norm(0, std)),
+        ("laplace", stats.laplace(0, laplace)),
+        ("student-t", stats.t(df, 0, student)),
+    ):
+        found = effective_prior_std(prior, std, temperature, df, match)
+        assert found == pytest.approx(numeric_std(family.logpdf, temperature), rel=1e-4), prior
+
+
+def test_effective_std_at_temperature_one_is_the_option():
+    for prior in ("gaussian", "laplace", "student-t"):
+        assert effective_prior_std(prior, 1.0, 1.0, 5.0) == pytest.approx(1.0)
+
+
+def test_effective_std_where_there_is_none():
+    assert effective_prior_std("student-t", 1.0, 2.5, 5.0) == np.inf  # df' = 1.4
+    assert effective_prior_std("student-t", 1.0, 6.5, 5.0) is None  # improper
+    assert effective_prior_std("horseshoe", 1.0, 0.5) is None
+
+
+def test_runs_that_differ_in_one_temperature_alone_form_a_series(fakes):
+    runs = [
+        fakes.fake_run(T=1.0),
+        fakes.fake_run(T=0.1, seed=3, worse=1.5),
+        fakes.fake_run(T=1.0, L=0.5),
+        fakes.fake_run(T=1.0, prior="laplace"),
+        fakes.fake_run(T=0.3, prior="laplace", prior_options={"std": 2.0}),
+    ]
+    panels = collect_block(runs)["temperature"]
+    assert [p["axis"] for p in panels] == ["posterior_temperature", "likelihood_temperature"]
+    (cold,), (likelihood,) = panels[0]["series"], panels[1]["series"]
+    assert [p["temperature"] for p in cold["points"]] == [0.1, 1.0]
+    assert [p["temperature"] for p in likelihood["points"]] == [0.5, 1.0]
+    a, b = (runs[k].tree["test_scores"]["log_density"].values for k in (1, 0))
+    point = cold["points"][0]
+    assert point["difference"] == pytest.approx((a - b).mean())
+    assert point["difference_se"] == pytest.approx(np.std(a - b, ddof=1) / len(a) ** 0.5)
+    assert point["prior_std"] == pytest.approx(0.1**0.5)
+    assert likelihood["points"][0]["prior_std"] == pytest.approx(1.0)
+    assert cold["points"][1]["difference"] is None  # the reference
+    assert panels[0]["sentence"].startswith("Posterior temperature: of 1 run compared")
+    assert panels[1]["sentence"].startswith("Likelihood temperature: of 1 run compared")
+    assert "1 worse" in panels[0]["sentence"] and "worse at T = 0.1 than" in panels[0]["sentence"]
+
+
+def test_the_bias_of_few_draws_is_about_right(fakes):
+    """Against the bias seen when the mean is taken over n fresh draws."""
+    rng = np.random.default_rng(0)
+    logs = rng.normal(0, 0.5, (4, 5000, 3))
+    run = fakes.fake_run()
+    run.tree["log_likelihood"] = xr.DataTree(xr.Dataset({"y": (("chain", "draw", "row"), logs)}))
+    n = 40
+    seen = np.mean(np.log(np.exp(rng.normal(0, 0.5, (200_000, n))).mean(1))) - 0.125
+    assert few_draws_bias(run, float(n)) == pytest.approx(seen, rel=0.1)
+    assert few_draws_bias(run, None) is None
