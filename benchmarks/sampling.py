@@ -19,24 +19,23 @@ import statistics
 import time
 from pathlib import Path
 
-import numpyro
-
-numpyro.set_host_device_count(os.cpu_count() or 1)  # for NumPyro's parallel chains
-
 import arviz_stats
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from numpyro.infer import MCMC, NUTS
 
 import bnnzoo as bz
+
+numpyro.set_host_device_count(os.cpu_count() or 1)  # for NumPyro's parallel chains
 
 RESULTS = Path(__file__).parent / "results"
 _stats = arviz_stats.base.array_stats
 
 
 def smallest_ess(f: np.ndarray) -> float:
-    """Smallest of bulk, tail and squared-deviation ESS over points, for ``(chain, draw, point)``."""
+    """Smallest of bulk, tail and squared-deviation ESS over points ``(chain, draw, point)``."""
     squares = (f - f.mean((0, 1))) ** 2
     axes = {"chain_axis": 0, "draw_axis": 1}
     return min(

@@ -119,6 +119,7 @@ def plan(spec: RunSpec | Mapping[str, Any] | str | os.PathLike[str], model: Any 
     inference = _check_inference(spec.inference)
     data = _load(spec.data)
     built = _build(spec, data.task) if model is None else _take(spec, model)
+    built.bind(data)  # says what does not fit; fit binds again
     source = Component(name=data.name, options=dict(data.source))  # its defaults spelled out
     return Plan(data, built, built.spec.model_copy(update={"data": source, "inference": inference}))
 

@@ -63,7 +63,7 @@ def _one_line(error: ValidationError, where: str) -> str:
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in (where, *first["loc"]) if part != "")
     message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
+    message = (message[0].lower() + message[1:]).replace("input should", "should")
     if first["type"] == "missing":
         return f"{path} is required"
     if first["type"] == "extra_forbidden":

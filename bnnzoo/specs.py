@@ -105,11 +105,15 @@ def spec_from_toml(text: str, source: str = "the configuration") -> RunSpec:
 
 def read_tree(path: str | Path) -> dict[str, Any]:
     """The nested data of a TOML file; raises ``InputError`` where it is missing or broken."""
+    path = Path(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        others = (p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else ()
+        raise InputError(f"no such file: {path}{hint(path.name, others)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"cannot read {path}: {reason}") from None
+        strerror = error.strerror if isinstance(error, OSError) else None
+        raise InputError(f"cannot read {path}: {(strerror or 'not UTF-8 text').lower()}") from None
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -139,7 +143,7 @@ def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
             target = target.setdefault(key, {})
             if not isinstance(target, dict):
                 raise OptionError(f"cannot set {assignment!r}: {key} = {target!r} has no options")
-        target[last] = _value(text.strip())
+        target[last] = read_value(text.strip())
     return made
 
 
@@ -156,7 +160,8 @@ def _keys(path: str, assignment: str) -> list[str]:
     return keys
 
 
-def _value(text: str) -> Any:
+def read_value(text: str) -> Any:
+    """A value as ``--set`` takes it: TOML, or else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,4 +1,4 @@
-"""Step size and metric during warm-up: Stan's windows, as a state machine the loop can stop anywhere."""
+"""Step size and metric during warm-up: Stan's windows, one step at a time."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ def update(
     acceptance = jnp.where(jnp.isfinite(acceptance), acceptance, 0.0)
     slow = (stage == Stage.SLOW) | (stage == Stage.SLOW_END)
     averaging = da_update(state.averaging, acceptance)
-    moments = jax.lax.cond(
-        slow, lambda: mm_update(state.moments, position), lambda: state.moments
-    )
+    moments = jax.lax.cond(slow, lambda: mm_update(state.moments, position), lambda: state.moments)
 
     def end() -> Adaptation:
         fresh = mm_final(moments)

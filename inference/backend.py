@@ -65,8 +65,8 @@ class Backend(ABC):
     def gradients(self, stats: dict[str, np.ndarray]) -> int:
         """Number of log-density gradients behind these steps' statistics."""
 
-    def check(self, posterior: Posterior) -> None:
-        """Raise ``InputError`` where this backend cannot treat this posterior."""
+    def check(self, posterior: Posterior) -> None:  # noqa: B027
+        """Raise ``InputError`` where this backend cannot treat this posterior; most treat all."""
 
     def flags(self, stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> list[Flag]:
         """What a user must know of one finished chain; statistics are ``(step,)``."""

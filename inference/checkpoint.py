@@ -12,7 +12,7 @@ import numpy as np
 from bnnzoo import store
 
 if TYPE_CHECKING:
-    from bnnzoo.inference.loop import ChainResult
+    from bnnzoo.inference.chains import ChainResult
 
 
 class Checkpoint:
@@ -32,7 +32,7 @@ class Checkpoint:
         self._kept: dict[int, tuple[int, int]] = {}
 
     def save(self, chain: int, result: ChainResult, every: float = 0.0) -> None:
-        """Write what is new of a chain, unless its last checkpoint is under ``every`` seconds old."""
+        """Write what is new of a chain, unless its last checkpoint is ``every`` seconds young."""
         now = time.monotonic()
         if now - self._saved.setdefault(chain, now) < every:
             return
@@ -41,7 +41,10 @@ class Checkpoint:
         arrays: dict[str, np.ndarray] = {}
         if result.u[kept_draws:]:
             arrays["u"] = np.concatenate(result.u[kept_draws:])
-        for group, pieces in (("stats", result.stats[kept_draws:]), ("warmup", result.warmup[kept_warmup:])):
+        for group, pieces in (
+            ("stats", result.stats[kept_draws:]),
+            ("warmup", result.warmup[kept_warmup:]),
+        ):
             for name in pieces[0] if pieces else ():
                 arrays[f"{group}/{name}"] = np.concatenate([p[name] for p in pieces])
         piece = self._pieces.get(chain, 0)
@@ -66,16 +69,23 @@ class Checkpoint:
             return
         leaves, meta = found
         structure = jax.tree.structure(result.state)
-        result.state = jax.tree.unflatten(structure, [leaves[f"leaf-{i}"] for i in range(len(leaves))])
+        result.state = jax.tree.unflatten(
+            structure, [leaves[f"leaf-{i}"] for i in range(len(leaves))]
+        )
         result.position = meta["position"]
         result.warmup_seconds = meta["warmup_seconds"]
         result.sampling_seconds = meta["sampling_seconds"]
         for piece in range(meta["pieces"]):
-            arrays, _ = store.load_checkpoint(self.folder, f"chain-{chain}-piece-{piece:05d}") or ({}, {})
+            arrays, _ = store.load_checkpoint(self.folder, f"chain-{chain}-piece-{piece:05d}") or (
+                {},
+                {},
+            )
             if "u" in arrays:
                 result.u.append(arrays["u"])
             for group, target in (("stats", result.stats), ("warmup", result.warmup)):
-                part = {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(group + "/")}
+                part = {
+                    k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(group + "/")
+                }
                 if part:
                     target.append(part)
         self._pieces[chain] = meta["pieces"]

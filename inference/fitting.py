@@ -18,8 +18,9 @@ from bnnzoo import registry, store
 from bnnzoo.datasets import Dataset
 from bnnzoo.errors import RunError
 from bnnzoo.inference.backend import Backend
+from bnnzoo.inference.chains import Chains
 from bnnzoo.inference.checkpoint import Checkpoint
-from bnnzoo.inference.loop import Chains, run_chains
+from bnnzoo.inference.loop import run_chains
 from bnnzoo.inference.precision import precision
 from bnnzoo.inference.progress import ProgressBar
 from bnnzoo.inference.run import (
@@ -37,7 +38,18 @@ from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import parse_options
 from bnnzoo.specs import Component, InferenceSpec, RunSpec
 
-PACKAGES = ("bnnzoo", "jax", "jaxlib", "numpyro", "flax", "blackjax", "arviz", "numpy", "xarray", "zarr")
+PACKAGES = (
+    "bnnzoo",
+    "jax",
+    "jaxlib",
+    "numpyro",
+    "flax",
+    "blackjax",
+    "arviz",
+    "numpy",
+    "xarray",
+    "zarr",
+)
 
 
 def fit(
@@ -60,7 +72,7 @@ def fit(
     """Draw from the posterior of a model given data.
 
     Args:
-        model: from ``make_model`` or ``load_model``, or a hand-written NumPyro model ``(x, y=None)``.
+        model: from ``make_model`` or ``load_model``, or a NumPyro model ``(x, y=None)``.
         data: from ``load_dataset`` or ``make_dataset``.
         backend: a registered backend.
         chains: independent chains.
@@ -129,7 +141,11 @@ def fit(
 
 
 def resume(
-    path: str | os.PathLike[str], model: Any = None, *, progress: bool = True, max_time: float | None = None
+    path: str | os.PathLike[str],
+    model: Any = None,
+    *,
+    progress: bool = True,
+    max_time: float | None = None,
 ) -> Run:
     """Go on with an unfinished run, to the draws it would have had; a finished one is given back.
 
@@ -202,8 +218,8 @@ def _sample(
         )
         if chains.u.shape[1] == 0:
             raise RunError(
-                f"{folder}: stopped in warm-up after {max_time:g} s, before the first draw; go on with "
-                f"bnnzoo resume {folder}"
+                f"{folder}: stopped in warm-up after {max_time:g} s, before the first draw; go on "
+                f"with bnnzoo resume {folder}"
             )
         tree = build_tree(posterior, chains, inference.seed, inference.dtype)
     tree.attrs["label"] = label

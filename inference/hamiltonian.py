@@ -27,7 +27,9 @@ class HamiltonianOptions(Options):
 
     # 0.8, the usual default, leaves networks with divergences: on diabetes (1x50 tanh) hmc at 0.9
     # gave none, and 3 to 4 times as many effective draws a second.
-    target_acceptance: Fraction = Field(0.9, description="Acceptance rate the step size is tuned to.")
+    target_acceptance: Fraction = Field(
+        0.9, description="Acceptance rate the step size is tuned to."
+    )
     metric: Literal["diagonal", "dense"] = Field(
         "diagonal", description="Shape of the inverse mass matrix that warm-up estimates."
     )
@@ -50,7 +52,13 @@ class Hamiltonian(Backend):
 
     @abstractmethod
     def transition(
-        self, posterior: Posterior, state: Any, step_size: Array, metric: Array, stage: Array, key: Array
+        self,
+        posterior: Posterior,
+        state: Any,
+        step_size: Array,
+        metric: Array,
+        stage: Array,
+        key: Array,
     ) -> tuple[Any, Any, Array]:
         """One transition: new kernel state, its information, the number of leapfrog steps."""
 
@@ -79,7 +87,9 @@ class Hamiltonian(Backend):
         )
         stats = {
             "lp": chain.logdensity,
-            "acceptance_rate": jnp.where(jnp.isfinite(info.acceptance_rate), info.acceptance_rate, 0.0),
+            "acceptance_rate": jnp.where(
+                jnp.isfinite(info.acceptance_rate), info.acceptance_rate, 0.0
+            ),
             "diverging": jnp.asarray(info.is_divergent, float),
             "step_size": size,
             "n_steps": jnp.asarray(leapfrogs, float),
@@ -97,11 +107,18 @@ class Hamiltonian(Backend):
         divergent = int(stats["diverging"].sum())
         if divergent:
             found.append(
-                Flag("divergent", f"{divergent} of {len(stats['diverging'])} draws ended in a divergence")
+                Flag(
+                    "divergent",
+                    f"{divergent} of {len(stats['diverging'])} draws ended in a divergence",
+                )
             )
         acceptance = float(stats["acceptance_rate"].mean())
         if acceptance < STUCK_ACCEPTANCE:
             found.append(
-                Flag("stuck", f"acceptance {acceptance:.2f}, aimed at {self.target_acceptance:g}: the chain hardly moves")
+                Flag(
+                    "stuck",
+                    f"acceptance {acceptance:.2f}, aimed at {self.target_acceptance:g}: "
+                    "the chain hardly moves",
+                )
             )
         return found

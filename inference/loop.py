@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -24,6 +23,7 @@ from jax import Array
 
 from bnnzoo.errors import RunError
 from bnnzoo.inference.backend import Backend, Flag, Stage
+from bnnzoo.inference.chains import ChainResult, Chains, gather
 from bnnzoo.inference.checkpoint import Checkpoint
 from bnnzoo.inference.precision import precision
 from bnnzoo.inference.start import find_start
@@ -45,52 +45,6 @@ class Monitor(Protocol):
 
     def advance(self, chain: int, steps: int, sampling: bool) -> None:
         """A chain has finished this many more steps."""
-
-
-@dataclass
-class ChainResult:
-    """What one chain has given so far.
-
-    Attributes:
-        state: the backend's state after ``position`` steps.
-        position: steps done, warm-up included.
-        u: draws ``(draw, dim)`` in pieces.
-        stats: statistics of the sampling steps, in pieces by name.
-        warmup: statistics of the warm-up steps, in pieces by name.
-        warmup_seconds, sampling_seconds: host time inside segments.
-        flags: what was found wrong.
-    """
-
-    state: Any
-    position: int = 0
-    u: list[np.ndarray] = field(default_factory=list)
-    stats: list[dict[str, np.ndarray]] = field(default_factory=list)
-    warmup: list[dict[str, np.ndarray]] = field(default_factory=list)
-    warmup_seconds: float = 0.0
-    sampling_seconds: float = 0.0
-    flags: list[Flag] = field(default_factory=list)
-
-
-@dataclass
-class Chains:
-    """Draws and statistics of all chains, on the host.
-
-    Attributes:
-        u: unconstrained draws ``(chain, draw, dim)``.
-        stats, warmup_stats: by name, ``(chain, draw)`` and ``(chain, warm-up step)``.
-        flags: ``(chain, flag)`` pairs.
-        complete: every scheduled step was done.
-        compile_seconds, warmup_seconds, sampling_seconds: wall time of each part.
-    """
-
-    u: np.ndarray
-    stats: dict[str, np.ndarray]
-    warmup_stats: dict[str, np.ndarray]
-    flags: list[tuple[int, Flag]]
-    complete: bool
-    compile_seconds: float
-    warmup_seconds: float
-    sampling_seconds: float
 
 
 def segment_steps(dimension: int) -> int:
@@ -152,12 +106,14 @@ def run_chains(
     Args:
         backend: the algorithm.
         posterior: its target.
-        chains, draws, warmup: how many chains, kept draws and warm-up steps of each.
+        chains: their number.
+        draws: kept draws of each.
+        warmup: warm-up steps of each.
         seed: of every random number.
         dtype: ``float32`` or ``float64``; the caller is inside :func:`precision` already.
         monitor: told of progress, from several threads.
         checkpoint: where finished segments are kept; what it holds already is gone on from.
-        max_time: seconds after which chains stop at the end of their segment; each does at least one.
+        max_time: seconds after which chains stop at the end of a segment; each does at least one.
 
     Raises:
         RunError: no chain has a start of positive density.
@@ -173,7 +129,7 @@ def run_chains(
     if max_time is not None:
         engine.deadline = time.perf_counter() + max_time
     engine.run(results)
-    return _gather(backend, results, len(stages), compile_seconds)
+    return gather(backend, results, len(stages), compile_seconds)
 
 
 class _Engine:
@@ -241,15 +197,15 @@ class _Engine:
             stages, count, sampling = planned
             begun = time.perf_counter()
             out = self._call_all([r.state for r in results], results[0].position, stages, count)
-            states, us, stats = jax.device_get(out)
+            out = jax.device_get(out)
             seconds = time.perf_counter() - begun
             alive = False
             for chain, result in enumerate(results):
-                own = jax.tree.map(lambda leaf, c=chain: leaf[c], (states, us, stats))
                 if result.flags and result.flags[-1].kind == "nan":
                     result.position += count
                     continue
-                alive |= self._keep(chain, result, *own, count, sampling, seconds)
+                state, us, stats = jax.tree.map(lambda leaf, c=chain: leaf[c], out)
+                alive |= self._keep(chain, result, state, us, stats, count, sampling, seconds)
         for chain, result in enumerate(results):
             self._save(chain, result, force=True)
 
@@ -292,7 +248,9 @@ class _Engine:
             result.warmup_seconds += seconds
         if not finite.all():
             step = result.position + int(np.argmin(finite))
-            result.flags.append(Flag("nan", f"the position is not finite from step {step} on; stopped there"))
+            result.flags.append(
+                Flag("nan", f"the position is not finite from step {step} on; stopped there")
+            )
         result.position += count
         if self.monitor is not None:
             self.monitor.advance(chain, count, sampling)
@@ -306,7 +264,13 @@ class _Engine:
 
     def _call_one(self, state: Any, chain: int, first: int, stages: Any, count: int) -> Any:
         return _one_chain(
-            self.backend, self.posterior, state, self.keys[chain], np.int32(first), stages, np.int32(count)
+            self.backend,
+            self.posterior,
+            state,
+            self.keys[chain],
+            np.int32(first),
+            stages,
+            np.int32(count),
         )
 
     def _call_all(self, states: list[Any], first: int, stages: Any, count: int) -> Any:
@@ -328,58 +292,10 @@ def _resume_or_start(
     state, value = _start(backend, posterior, key)
     if not np.isfinite(value):
         raise RunError(
-            f"chain {chain}: no starting point of positive density among the prior's draws; check the "
-            "likelihood's support and scales"
+            f"chain {chain}: no starting point of positive density among the prior's draws; check "
+            "the likelihood's support and scales"
         )
     result = ChainResult(state)
     if checkpoint is not None:
         checkpoint.load_into(chain, result)
     return result
-
-
-def _gather(
-    backend: Backend, results: list[ChainResult], total: int, compile_seconds: float
-) -> Chains:
-    flags: list[tuple[int, Flag]] = []
-    for chain, result in enumerate(results):
-        stats, warmup = _joined(result.stats), _joined(result.warmup)
-        flags += [(chain, flag) for flag in result.flags]
-        if not result.flags and stats:
-            flags += [(chain, flag) for flag in backend.flags(stats, warmup)]
-    stopped = [any(f.kind == "nan" for f in r.flags) for r in results]
-    counts = [sum(len(u) for u in r.u) for r in results]
-    going = [n for n, dead in zip(counts, stopped, strict=True) if not dead]
-    draws = min(going) if going else max(counts)
-    return Chains(
-        u=np.stack([_padded(np.concatenate(r.u) if r.u else np.zeros((0, 1)), draws) for r in results])
-        if draws
-        else np.zeros((len(results), 0, 0)),
-        stats=_stacked([_joined(r.stats) for r in results], draws),
-        warmup_stats=_stacked([_joined(r.warmup) for r in results], None),
-        flags=flags,
-        complete=all(r.position >= total or dead for r, dead in zip(results, stopped, strict=True)),
-        compile_seconds=compile_seconds,
-        warmup_seconds=max(r.warmup_seconds for r in results),
-        sampling_seconds=max(r.sampling_seconds for r in results),
-    )
-
-
-def _joined(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]} if pieces else {}
-
-
-def _stacked(chains: list[dict[str, np.ndarray]], length: int | None) -> dict[str, np.ndarray]:
-    names = next((list(c) for c in chains if c), [])
-    if length is None:
-        length = max((len(v) for c in chains for v in c.values()), default=0)
-    empty = np.zeros(0)
-    return {name: np.stack([_padded(c.get(name, empty), length) for c in chains]) for name in names}
-
-
-def _padded(values: np.ndarray, length: int) -> np.ndarray:
-    """The first ``length`` entries, NaN after a chain's end."""
-    values = values[:length]
-    if len(values) == length:
-        return values
-    tail = np.full((length - len(values), *values.shape[1:]), np.nan)
-    return np.concatenate([values.astype(float), tail])

@@ -115,7 +115,7 @@ def pointwise_log_likelihood(posterior: Posterior, u: np.ndarray) -> np.ndarray:
 
 
 def log_volume(posterior: Posterior) -> float:
-    """Log of how much the scaling of targets stretches one row's density: sum over outputs of log s."""
+    """Sum over outputs of log s: by how much target scaling raises one row's log density."""
     return float(np.sum(np.log(posterior.scaling.y_std)))
 
 
@@ -134,7 +134,12 @@ class Prediction:
     """
 
     def __init__(
-        self, posterior: Posterior, values: Mapping[str, np.ndarray], x: np.ndarray, seed: int, dtype: str
+        self,
+        posterior: Posterior,
+        values: Mapping[str, np.ndarray],
+        x: np.ndarray,
+        seed: int,
+        dtype: str,
     ) -> None:
         self._posterior = posterior
         self._shape = next(iter(values.values())).shape[:2]

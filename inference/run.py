@@ -56,7 +56,7 @@ class Run:
         """The posterior the draws are from.
 
         Raises:
-            RunError: the model is not from the registry, so it has to be given again to ``load_run``.
+            RunError: the model is not from the registry: give it again to ``load_run``.
         """
         if self._posterior is None:
             raise RunError(
@@ -184,14 +184,17 @@ def rebuild_model(spec: RunSpec, manifest: Mapping[str, Any], model: Any) -> Any
     recorded = manifest["model"]
     if not recorded["external"]:
         if model is not None:
-            raise InputError(f"model {recorded['description']!r} is from the registry: leave model out")
+            raise InputError(
+                f"model {recorded['description']!r} is from the registry: leave model out"
+            )
         return build_model(spec)
     if model is None:
         return None
     given = external_hash(model)
     if given != recorded["external"]:
         raise InputError(
-            f"the model given is not the one that was run ({recorded['description']!r}): its source differs"
+            f"the model given is not the one that was run ({recorded['description']!r}): "
+            "its source differs"
         )
     return as_model(model)
 

@@ -11,8 +11,13 @@ import numpy as np
 import xarray as xr
 
 from bnnzoo.errors import InputError
-from bnnzoo.inference.loop import Chains
-from bnnzoo.inference.prediction import Prediction, constrain_draws, pointwise_log_likelihood
+from bnnzoo.inference.chains import Chains
+from bnnzoo.inference.prediction import (
+    Prediction,
+    constrain_draws,
+    in_chunks,
+    pointwise_log_likelihood,
+)
 from bnnzoo.models.layout import tree_name
 from bnnzoo.models.posterior import Posterior
 
@@ -25,8 +30,8 @@ PREDICTIVE_DRAWS = 200
 LIKELIHOOD_BYTES = 256_000_000
 """Most memory the pointwise log-likelihood may take before draws are thinned."""
 
-_BOOLEAN = {"diverging"}
-_WHOLE = {"n_steps"}
+_KINDS = {"diverging": np.bool_, "n_steps": np.int64}
+"""Statistics that are not real numbers."""
 
 
 def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> xr.DataTree:
@@ -59,9 +64,13 @@ def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> x
     likelihood = _log_likelihood(posterior, chains.u)
     if likelihood is not None:
         groups["log_likelihood"] = likelihood
-    groups["posterior_predictive"] = _target_draws(posterior, values, data.x, "row", seed + 1, dtype)
+    groups["posterior_predictive"] = _target_draws(
+        posterior, values, data.x, "row", seed + 1, dtype
+    )
     if data.x_test is not None and data.y_test is not None:
-        groups["predictions"] = _target_draws(posterior, values, data.x_test, "test_row", seed + 2, dtype)
+        groups["predictions"] = _target_draws(
+            posterior, values, data.x_test, "test_row", seed + 2, dtype
+        )
         groups["predictions_constant_data"] = xr.Dataset(
             {"x": _rows(data.x_test, "test_row"), "y": _rows(data.y_test, "test_row")}
         )
@@ -85,8 +94,8 @@ def _sites(values: Mapping[str, np.ndarray]) -> xr.Dataset:
 def _statistics(stats: Mapping[str, np.ndarray], dimension: str) -> xr.Dataset:
     variables = {}
     for name, array in stats.items():
-        kind = bool if name in _BOOLEAN and np.isfinite(array).all() else array.dtype
-        kind = np.int64 if name in _WHOLE and np.isfinite(array).all() else kind
+        # NaN marks the end of a chain that was stopped; no whole number or truth value can.
+        kind: Any = _KINDS.get(name, array.dtype) if np.isfinite(array).all() else array.dtype
         if array.shape[1]:
             variables[name] = xr.DataArray(array.astype(kind), dims=("chain", dimension))
     return xr.Dataset(variables)
@@ -126,7 +135,11 @@ def _target_draws(
     step = max(1, -(-chains * draws // PREDICTIVE_DRAWS))
     kept = {name: array[:, ::step] for name, array in values.items()}
     y = Prediction(posterior, kept, x, seed, dtype).draws
-    y = y.astype(np.int64) if posterior.data is not None and posterior.data.task == "classification" else y
+    y = (
+        y.astype(np.int64)
+        if posterior.data is not None and posterior.data.task == "classification"
+        else y
+    )
     dims = ("chain", "draw", row, "output")[: y.ndim]
     made = xr.Dataset({"y": xr.DataArray(y, dims=dims)}, attrs={"thinned_by": step})
     return made.assign_coords(chain=np.arange(chains), draw=np.arange(draws)[::step])
@@ -136,17 +149,18 @@ def _test_scores(
     posterior: Posterior, values: Mapping[str, np.ndarray], seed: int, dtype: str
 ) -> xr.Dataset:
     data = posterior.data
-    assert data is not None and data.x_test is not None
+    assert data is not None and data.x_test is not None and data.y_test is not None
     prediction = Prediction(posterior, values, data.x_test, seed, dtype)
-    made = {"log_density": (("test_row",), prediction.log_prob(data.y_test))}
+    made = {"log_density": xr.DataArray(prediction.log_prob(data.y_test), dims="test_row")}
     if data.task == "classification":
-        made["probabilities"] = (("test_row", "class"), prediction.probabilities)
+        made["probabilities"] = xr.DataArray(prediction.probabilities, dims=("test_row", "class"))
         return xr.Dataset(made)
     dims = ("test_row", "output")[: prediction.mean.ndim]
-    made |= {"mean": (dims, prediction.mean), "std": (dims, prediction.std)}
+    made["mean"] = xr.DataArray(prediction.mean, dims=dims)
+    made["std"] = xr.DataArray(prediction.std, dims=dims)
     pit = prediction.pit(data.y_test)
     if pit is not None:
-        made["pit"] = (("test_row",), pit)
+        made["pit"] = xr.DataArray(pit, dims="test_row")
     return xr.Dataset(made)
 
 
@@ -182,8 +196,6 @@ def _log_likelihoods(posterior: Posterior, u: Any) -> Any:
 
 
 def _total_log_likelihood(posterior: Posterior, u: np.ndarray) -> np.ndarray:
-    from bnnzoo.inference.prediction import in_chunks
-
     flat = u.reshape(-1, posterior.dimension)
     pieces = [
         out

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from bnnzoo.errors import InputError, TemperatureError
@@ -148,7 +149,7 @@ class Posterior:
         """Constrained value of every latent site."""
         return self._score(u).values
 
-    def unconstrain(self, values: Mapping[str, Array]) -> Float[Array, " dim"]:
+    def unconstrain(self, values: Mapping[str, ArrayLike]) -> Float[Array, " dim"]:
         """The flat unconstrained vector of constrained values by site."""
         seen = score.run(
             self.model, self.x, self.y, lambda name, fn: (jnp.asarray(values[name]), jnp.zeros(()))

@@ -145,7 +145,12 @@ def run(model: Callable[..., Any], x: Any, y: Any, supply: Supply) -> Scored:
 
 def run_predictive(model: Callable[..., Any], x: Any, values: Mapping[str, Array]) -> Scored:
     """Run a model on new inputs with constrained latent values given by name."""
-    score = _Score(lambda name, fn: (values[name], jnp.zeros(())), frozenset(values))
+
+    def supply(name: str, fn: dist.Distribution) -> tuple[Array, Array]:
+        _same_shape(name, fn, jnp.shape(values[name]))
+        return values[name], jnp.zeros(())
+
+    score = _Score(supply, frozenset(values))
     with score:
         model(x, None)
     return score.seen
@@ -156,12 +161,22 @@ def from_vector(u: Array, sites: tuple[Site, ...]) -> Supply:
     by_name = {site.name: site for site in sites}
 
     def supply(name: str, fn: dist.Distribution) -> tuple[Array, Array]:
+        site = by_name[name]
+        _same_shape(name, fn, site.shape)
         transform = biject_to(fn.support)
-        free = by_name[name].take(u)
+        free = site.take(u)
         value = transform(free)
         return value, jnp.sum(transform.log_abs_det_jacobian(free, value))
 
     return supply
+
+
+def _same_shape(name: str, fn: dist.Distribution, shape: tuple[int, ...]) -> None:
+    if tuple(fn.shape()) != shape:
+        raise InputError(
+            f"latent site {name!r} has shape {tuple(fn.shape())} on these rows and {shape} on the "
+            "training rows: minibatches and predictions for new rows are not defined for this model"
+        )
 
 
 def from_prior(key: Array) -> Supply:

@@ -109,8 +109,10 @@ _RULES: dict[type, Rule] = {
     dist.Cauchy: _cauchy,
     dist.HalfCauchy: _half_cauchy,
     dist.Gamma: _gamma,
+    dist.Chi2: _gamma,
     dist.InverseGamma: _inverse_gamma,
     dist.Beta: _beta,
+    dist.BetaProportion: _beta,
     dist.Uniform: _uniform,
 }
 

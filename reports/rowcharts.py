@@ -32,7 +32,7 @@ def forest(rows: Sequence[Row], digits: int) -> dict[str, Any] | None:
     compared = [r for r in rows if math.isfinite(r["versus_best"]["difference"])]
     if len(compared) < 2:
         return None
-    lo, hi, clipped = _forest_domain(compared)
+    lo, hi = _forest_domain(compared)
     x = linear(lo, hi, 1.0, 99.0)
     marks = ticks(lo, hi, 4)
     made = []
@@ -50,23 +50,25 @@ def forest(rows: Sequence[Row], digits: int) -> dict[str, Any] | None:
     return {
         "rows": made,
         "axis": _axis(x, marks),
-        "clipped": clipped,
+        "clipped": any(r["versus_best"]["difference"] < lo for r in rows),
         "alt": f"Difference in mean log density to run {rows[0]['number']} for {len(rows)} runs, "
         "with bars of one and two standard errors; the numbers stand beside it.",
     }
 
 
-def _forest_domain(rows: Sequence[Row]) -> tuple[float, float, bool]:
-    """Limits that show most runs well; whether some lie beyond them."""
+def _forest_domain(rows: Sequence[Row]) -> tuple[float, float]:
+    """Limits that show most runs well, and all of them where none is far off."""
     pairs = [(r["versus_best"]["difference"], _known(r["versus_best"]["se"])) for r in rows[1:]]
     sizes = sorted(abs(d) for d, _ in pairs)
     limit = -max(OFF_SCALE * sizes[len(sizes) // 2], 4 * max(e for _, e in pairs[:1]))
-    lo = min(d - 2 * e for d, e in pairs)
-    hi = max(max(d + 2 * e for d, e in pairs), 0.0)
-    clipped = lo < 1.3 * limit < 0
-    lo = limit if clipped else lo
+    if min(d for d, _ in pairs) < 1.3 * limit:
+        pairs = [(d, e) for d, e in pairs if d >= limit]
+        lo = limit
+    else:
+        lo = min(d - 2 * e for d, e in pairs)
+    hi = max([0.0, *(d + 2 * e for d, e in pairs)])
     pad = 0.03 * (hi - lo) or 0.01
-    return lo - pad, hi + pad, clipped
+    return lo - pad, hi + pad
 
 
 def _forest_mark(

@@ -103,8 +103,11 @@ def _detail(rows: Sequence[Row], scored: int, within: int, decided: bool) -> str
     elif within == others:
         tail = f"All of the other {others} runs are within 2 standard errors of it."
     else:
-        verb = "is" if within == 1 else "are"
-        tail = f"{within} of the other {others} runs {verb} within 2 standard errors of it."
+        verb, rest = "is" if within == 1 else "are", "" if others - within > 1 else "s"
+        tail = (
+            f"{within} of the other {others} runs {verb} within 2 standard errors of it; the rest "
+            f"predict{rest} clearly worse."
+        )
     luck = ""
     if not decided and within > 2:
         luck = " Which of so many close runs comes first is partly luck."
@@ -155,9 +158,9 @@ def _convergence(rows: Sequence[Row]) -> list[dict[str, Any]]:
         kind = [r for r in rows if r["variational"] is variational]
         bad = [r for r in kind if r["convergence"]["converged"] is False]
         if bad:
-            verb = "disagree between restarts" if variational else "did not converge"
             of = f"{len(bad)} of {counted(len(rows), 'run')}"
-            text = f"{of} {verb}: R-hat of function values above {RHAT_BAD} ({_names(bad)})."
+            what = f"Restarts disagree in {of}" if variational else f"{of} did not converge"
+            text = f"{what}: R-hat of function values above {RHAT_BAD} ({_names(bad)})."
             made.append(_entry("warn", text, bad))
     few = [r for r in rows if _few(r)]
     if few:
@@ -183,7 +186,7 @@ def _divergences(rows: Sequence[Row]) -> list[dict[str, Any]]:
         [f"{r['convergence']['divergences']:,} in run {r['number']}" for r in some[:4]]
         + (["more in others"] if len(some) > 4 else [])
     )
-    text = f"Divergent transitions: {each}; parts of these posteriors were not explored."
+    text = f"Divergent transitions: {each}; parts of these posteriors may be unexplored."
     return [_entry("warn", text, some)]
 
 

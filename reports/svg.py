@@ -56,7 +56,7 @@ def ticks(lo: Number, hi: Number, count: int = 5) -> list[float]:
 def tick_text(value: Number, values: Sequence[Number]) -> str:
     """A tick's text with the digits that tell the ticks apart, and a true minus sign."""
     digits = 0
-    while digits < 6 and any(abs(round(v, digits) - v) > 1e-9 * (1 + abs(v)) for v in values):
+    while digits < 9 and any(abs(round(v, digits) - v) > 1e-9 * (1 + abs(v)) for v in values):
         digits += 1
     return f"{value:,.{digits}f}".replace("-", "−")
 

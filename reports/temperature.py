@@ -207,19 +207,19 @@ def _verdict(axis: str, series: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _sentence(axis: str, series: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> str:
+    sign, total = symbol(axis), sum(counts.values())
     references = {one["reference"] for one in series}
-    one = f"{symbol(axis)} = {min(references):g}"
-    reference = one if len(references) == 1 else "the reference"
-    total = sum(counts.values())
-    temperatures = {p["temperature"] for s in series for p in s["points"]}
-    others = sorted(temperatures - {one["reference"] for one in series})
-    named = f" ({symbol(axis)} = {listed([f'{t:g}' for t in others])})" if len(others) < 5 else ""
+    to = f"at {sign} = {min(references):g}" if len(references) == 1 else "nearest 1"
+    others = sorted({p["temperature"] for s in series for p in s["points"]} - references)
+    at = f" at {sign} = {listed([f'{t:g}' for t in others])}" if 0 < len(others) < 6 else ""
+    better, worse, neither = counts["better"], counts["worse"], counts["neither"]
+    each = "compared" if total == 1 else "each compared"
+    predict = f"{better or 'none'} predict{'s' if better < 2 else ''}"
+    tail = f" and {neither} cannot be told apart" if neither else ""
     return (
-        f"{axis.replace('_', ' ').capitalize()}: of {counted(total, 'run')} compared with the same "
-        f"prior and backend at {reference}{named}, {counts['better'] or 'none'} "
-        f"predict{'s' if counts['better'] < 2 else ''} better by 2 standard errors or more, "
-        f"{counts['worse'] or 'none'} worse, "
-        f"and {counts['neither'] or 'none'} cannot be told apart."
+        f"{axis.replace('_', ' ').capitalize()}: of {counted(total, 'run')}{at}, {each} with the "
+        f"same prior and backend {to}, {predict} better by 2 standard errors or more"
+        f"{',' if tail else ' and'} {worse or 'none'} worse{tail}."
     )
 
 

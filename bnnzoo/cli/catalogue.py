@@ -147,7 +147,7 @@ def _tags(given: Sequence[str]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
-        if not (name and equals and value):
+        if not (name and equals and value) or name == "kind":
             raise InputError(f"cannot read --tag {text!r}: write name=value")
         made[name] = {"true": True, "false": False}.get(value.lower(), value)
     return made

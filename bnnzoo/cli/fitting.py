@@ -13,7 +13,7 @@ import typer
 from bnnzoo.cli import options as o
 from bnnzoo.cli.console import Json, console, counted, facts, print_json
 from bnnzoo.cli.summary import describe_run, show_run
-from bnnzoo.cli.userfile import is_file_model, load_function
+from bnnzoo.cli.userfile import is_file_model, load_function, require_model
 
 if TYPE_CHECKING:
     from bnnzoo.api import Plan
@@ -47,7 +47,7 @@ def fit(
     """
     given = locals()
     tree = o.make_tree(config, {name: given[name] for name in o.PLACES}, assignments or [])
-    _check_time(max_time)
+    limit = o.read_seconds(max_time)
     from bnnzoo.api import plan
 
     name = tree.get("model", {}).get("name") if isinstance(tree.get("model"), dict) else None
@@ -56,11 +56,11 @@ def fit(
     else:
         planned = plan(tree)
     folder = out or planned.folder()
-    before = _state(folder)
+    before = _found(planned, folder)
     if not as_json:
         _announce(planned, folder, before)
     with _resumable(folder):
-        run = planned.fit(folder, progress=not (no_progress or as_json), max_time=max_time)
+        run = planned.fit(folder, progress=not (no_progress or as_json), max_time=limit)
     if as_json:
         notes = list(planned.data.warnings)
         print_json({**describe_run(run), "reused": before == "complete", "notes": notes})
@@ -75,7 +75,7 @@ def resume(
         typer.Option(help="The hand-written model of the run: my.py:model.", metavar="FILE:FUNCTION"),
     ] = None,
     max_time: Annotated[
-        float | None, typer.Option(help="Stop again after so many seconds.", metavar="SECONDS")
+        str | None, typer.Option(help="Stop again after so many seconds.", metavar="SECONDS")
     ] = None,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bar.")] = False,
     as_json: Json = False,
@@ -83,17 +83,17 @@ def resume(
     """Go on with an unfinished run, to the draws it would have had."""
     from bnnzoo.store import read_manifest
 
-    _check_time(max_time)
+    limit = o.read_seconds(max_time)
     finished = read_manifest(run).get("state") == "complete"
+    if not finished:
+        require_model(run, model)
     function = load_function(model) if model is not None else None
     from bnnzoo.inference import resume as go_on
 
     if not as_json:
-        console().print(
-            f"{run} is already finished: nothing to do" if finished else f"Going on with {run}"
-        )
+        console().print(f"{run}: already finished" if finished else f"Going on with {run}")
     with _resumable(run):
-        done = go_on(run, function, progress=not (no_progress or as_json), max_time=max_time)
+        done = go_on(run, function, progress=not (no_progress or as_json), max_time=limit)
     if as_json:
         print_json({**describe_run(done), "reused": finished})
     else:
@@ -102,13 +102,7 @@ def resume(
 
 def _announce(planned: Plan, folder: Path, before: str) -> None:
     """What will be done, and what was noticed of the data, before it starts."""
-    out, data, inference = console(), planned.data, planned.spec.inference
-    if before == "complete":
-        out.print(f"{folder} is already finished: reusing")
-    elif before:
-        out.print(f"Going on with the unfinished run in {folder}")
-    else:
-        out.print(f"Writing to {folder}")
+    data, inference = planned.data, planned.spec.inference
     rows = counted(data.rows, "training row")
     test = counted(data.test_rows, "test row") if data.test_rows else "no test rows"
     features = counted(data.x[0].size, "feature")
@@ -124,23 +118,36 @@ def _announce(planned: Plan, folder: Path, before: str) -> None:
             f"{counted(inference.draws, 'draw')} after {inference.warmup:,} warm-up steps, "
             f"{temperature}",
         ),
+        ("folder", str(folder)),
     ]
-    out.print(facts([*lines, *(("note", line) for line in data.warnings)]))
+    console().print(facts([*lines, *(("note", line) for line in data.warnings)]))
+    if before == "complete":
+        console().print("already finished: reusing it")
+    elif before:
+        console().print("unfinished: going on with it")
 
 
 def _label(model: Any) -> str:
     return f"{model.label} (hand-written)" if model.handwritten else model.label
 
 
+def _found(planned: Plan, folder: Path) -> str:
+    """The state of this very run in a folder; empty for anything else, which fit looks into."""
+    try:
+        same = (folder / "run.toml").read_text(encoding="utf-8") == planned.spec.to_toml()
+    except (OSError, ValueError):
+        return ""
+    return _state(folder) if same else ""
+
+
 def _state(folder: Path) -> str:
-    """What a folder holds of a run before it is touched: nothing said of what is no run."""
     from bnnzoo.errors import BnnzooError
     from bnnzoo.store import read_manifest
 
     try:
         return str(read_manifest(folder).get("state", ""))
     except BnnzooError:
-        return ""  # fit says what is wrong with it
+        return ""
 
 
 @contextmanager
@@ -154,13 +161,6 @@ def _resumable(folder: Path) -> Iterator[None]:
         again = f"; go on with: bnnzoo resume {shlex.quote(str(folder))}" if _state(folder) else ""
         print(f"bnnzoo: interrupted{again}", file=sys.stderr)
         raise typer.Exit(130) from None
-
-
-def _check_time(max_time: float | None) -> None:
-    from bnnzoo.errors import InputError
-
-    if max_time is not None and not max_time > 0:
-        raise InputError(f"--max-time {max_time:g}: a number of seconds above 0 is needed")
 
 
 def _without_name(tree: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,8 @@
-"""The commands put together, and the one place where errors become a line and an exit code."""
+"""The commands put together."""
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -12,10 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from bnnzoo.cli import catalogue, doctor, fitting, predicting, reporting
-from bnnzoo.errors import BnnzooError, UnknownNameError, hint
-
-TRACEBACK = "BNNZOO_TRACEBACK"
-"""Environment variable that, when set, shows where an error came from."""
+from bnnzoo.cli.errors import guarded
+from bnnzoo.errors import UnknownNameError
 
 
 class Group(TyperGroup):
@@ -86,45 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; those of the process if not given.
 
     Returns:
-        The exit code: 0; 2 for bad input, after one line on stderr; 130 when interrupted; 1 for
-        an error nobody foresaw.
+        The exit code; see :func:`bnnzoo.cli.errors.guarded`.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        # Not standalone: typer would draw boxes around errors and print tracebacks of its own.
-        result = typer.main.get_command(app).main(given, prog_name="bnnzoo", standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except BnnzooError as error:
-        return _fail(str(error), error.exit_code)
-    except typer.Abort:
-        return _fail("interrupted", 130)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
-    except Exception as error:
-        if hasattr(error, "format_message"):  # typer's own, under whatever name it has it
-            return _fail(usage_line(error), 2)
-        first = (str(error).strip() or "no message").splitlines()[0]
-        return _fail(
-            f"unexpected {type(error).__name__}: {first} (set {TRACEBACK}=1 to see where)", 1
-        )
-
-
-def _fail(line: str, code: int) -> int:
-    if os.environ.get(TRACEBACK) and sys.exc_info()[0] is not None:
-        traceback.print_exc()
-    print("bnnzoo:", " ".join(line.split()), file=sys.stderr)
-    return code
-
-
-def usage_line(error: Any) -> str:
-    """What is wrong with the way a command was called, in one line."""
-    ctx = getattr(error, "ctx", None)
-    path = getattr(ctx, "command_path", "bnnzoo")
-    kind, message = type(error).__name__, error.format_message().strip().rstrip(".")
-    if kind == "NoSuchOption":
-        known = [o for p in ctx.command.get_params(ctx) for o in (*p.opts, *p.secondary_opts)]
-        known = [o for o in known if o.startswith("--")]
-        return f"unknown option {error.option_name} of {path}{hint(error.option_name, known, 6)}"
-    if kind == "MissingParameter" and error.param is not None:
-        return f"{path} needs {error.param.human_readable_name.upper()}; see {path} --help"
-    return f"{message[:1].lower()}{message[1:]}; see {path} --help"
+    command = typer.main.get_command(app)
+    # Not standalone: typer would draw boxes around errors and print tracebacks of its own.
+    return guarded(lambda: command.main(given, prog_name="bnnzoo", standalone_mode=False))

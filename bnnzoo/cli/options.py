@@ -37,19 +37,19 @@ LikelihoodFlag = Annotated[
     str | None, _flag(MODEL, "Default gaussian, or categorical for classes.", metavar="NAME")
 ]
 BackendFlag = Annotated[str | None, _flag(RUN, "Default nuts.", metavar="NAME")]
-ChainsFlag = Annotated[int | None, _flag(RUN, "Independent chains; default 4.", metavar="N")]
-DrawsFlag = Annotated[int | None, _flag(RUN, "Kept draws a chain; default 1000.", metavar="N")]
+ChainsFlag = Annotated[str | None, _flag(RUN, "Independent chains; default 4.", metavar="N")]
+DrawsFlag = Annotated[str | None, _flag(RUN, "Kept draws a chain; default 1000.", metavar="N")]
 WarmupFlag = Annotated[
-    int | None,
+    str | None,
     _flag(RUN, "Steps before the first draw; default 1000 or the backend's own.", metavar="N"),
 ]
-SeedFlag = Annotated[int | None, _flag(RUN, "Default 0.", metavar="N")]
+SeedFlag = Annotated[str | None, _flag(RUN, "Default 0.", metavar="N")]
 PosteriorTemperatureFlag = Annotated[
-    float | None,
+    str | None,
     _flag(RUN, "T: divides the whole log posterior; default 1.", metavar="T"),
 ]
 LikelihoodTemperatureFlag = Annotated[
-    float | None,
+    str | None,
     _flag(RUN, "L: divides the log-likelihood alone; default 1.", metavar="L"),
 ]
 DtypeFlag = Annotated[str | None, _flag(RUN, "float32 (default) or float64.", metavar="TYPE")]
@@ -70,7 +70,7 @@ SetFlag = Annotated[
     ),
 ]
 MaxTimeFlag = Annotated[
-    float | None,
+    str | None,
     _flag(OUTPUT, "Stop after so many seconds; resume goes on.", metavar="SECONDS"),
 ]
 ProgressFlag = Annotated[
@@ -98,6 +98,9 @@ PLACES: dict[str, tuple[str, str]] = {
 }
 """Where each flag stands in the tree."""
 
+NUMBERS = {"chains", "draws", "warmup", "seed", "posterior_temperature", "likelihood_temperature"}
+"""Flags that are read as ``--set`` reads values: the spec says what is wrong with them."""
+
 
 def make_tree(
     config: Path | None, flags: Mapping[str, Any], assignments: Sequence[str]
@@ -113,7 +116,7 @@ def make_tree(
         InputError: a file that cannot be read.
         OptionError: an assignment that cannot be read, or a section that is none.
     """
-    from bnnzoo.specs import override, read_tree
+    from bnnzoo.specs import override, read_tree, read_value
 
     tree = read_tree(config) if config is not None else {}
     for flag, value in flags.items():
@@ -123,5 +126,18 @@ def make_tree(
         part = tree.setdefault(section, {})
         if not isinstance(part, dict):
             raise OptionError(f"{config}: {section} = {part!r}; a section, [{section}], is expected")
-        part[option] = value
+        part[option] = read_value(value) if flag in NUMBERS else value
     return override(tree, assignments)
+
+
+def read_seconds(text: str | None) -> float | None:
+    """What ``--max-time`` says; raises ``OptionError``."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not value > 0:
+        raise OptionError(f"--max-time {text}: a number of seconds above 0 is needed")
+    return value

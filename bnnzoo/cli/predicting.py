@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bnnzoo.cli.console import Json, console, counted, print_json
-from bnnzoo.cli.userfile import load_function
+from bnnzoo.cli.userfile import load_function, require_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +47,7 @@ def predict(
 
     if out is not None and out.is_dir():
         raise InputError(f"{out} is a folder; name a file, such as {out / 'predictions.csv'}")
+    require_model(run, model)
     function = load_function(model) if model is not None else None
     from bnnzoo.datasets import load_inputs
     from bnnzoo.inference import load_run

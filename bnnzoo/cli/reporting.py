@@ -19,6 +19,9 @@ SHOWN = {
 """Metrics in the list of runs, which has to fit 80 columns."""
 
 
+STATES = {"complete": "done", "running": "unfinished"}
+
+
 def runs(
     folder: Annotated[Path, typer.Argument(help="Folder to look in, at any depth.")] = Path("runs"),
     as_json: Json = False,
@@ -36,17 +39,19 @@ def runs(
     if not found:
         out.print(f"No runs under {folder}")
         return
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for record in found:
-        groups.setdefault((record["data"] or "", record["task"] or ""), []).append(record)
-    for k, ((data, task), members) in enumerate(groups.items()):
-        out.print(("\n" if k else "") + (data or "Unfinished or unreadable"), style="bold")
-        out.print(_table(folder, task, members))
+        groups.setdefault(record["data"] or "", []).append(record)
+    for k, (data, members) in enumerate(groups.items()):
+        out.print(("\n" if k else "") + (data or "Unreadable"), style="bold")
+        out.print(_table(folder, members))
         for record in members:
             if record["problem"]:
                 out.print(record["problem"], style="yellow")
-    where = folder.as_posix()
-    out.print(f"\n{counted(len(found), 'run')}. Compare: bnnzoo report {where} -o report.html")
+    text = f"\n{counted(len(found), 'run')}"
+    if any(record["state"] in ("complete", "stopped") for record in found):
+        text += f". Compare: bnnzoo report {folder} -o report.html"
+    out.print(text, style="dim")
 
 
 def report(
@@ -155,7 +160,8 @@ def _record(path: Path) -> dict[str, Any]:
     return made
 
 
-def _table(folder: Path, task: str, records: Sequence[dict[str, Any]]) -> Any:
+def _table(folder: Path, records: Sequence[dict[str, Any]]) -> Any:
+    task = next((r["task"] for r in records if r["task"]), "")
     metrics = SHOWN.get(task, {})
     tempered = any(r["likelihood_temperature"] not in (None, 1) for r in records)
     temperatures = ["T", "L"] if tempered else ["T"]
@@ -164,16 +170,17 @@ def _table(folder: Path, task: str, records: Sequence[dict[str, Any]]) -> Any:
     columns = ["run", "prior", "backend", *temperatures, *metrics.values(), *flagged, *states]
     numbers = [*temperatures, *metrics.values(), *flagged]
     made = table(*columns, numbers=numbers, wraps="run")
+    found_itself = any(Path(record["run"]) == folder for record in records)
     for record in records:
         values = [record["posterior_temperature"], record["likelihood_temperature"]]
         cells = [
-            os.path.relpath(record["run"], folder),
+            os.path.relpath(record["run"], folder.parent if found_itself else folder),
             record["prior"] or record["model"] or "-",
             record["backend"] or "-",
             *("-" if v is None else f"{v:g}" for v in values[: len(temperatures)]),
             *(metric(key, record["metrics"].get(key)) for key in metrics),
             *(str(len(record["flags"]) or "") for _ in flagged),
-            *(record["state"] or "-" for _ in states),
+            *(STATES.get(record["state"], record["state"]) for _ in states),
         ]
         made.add_row(*cells)
     return made

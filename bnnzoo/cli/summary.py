@@ -93,19 +93,25 @@ def warnings_of(run: Run, found: dict[str, Any]) -> list[str]:
         lines.append(
             f"not converged: R-hat of function values is {found['rhat']:.2f}, above {found['limit']}"
         )
+    if found["divergences"]:
+        sizes = run.tree["posterior"].sizes
+        total = f"{found['divergences']:,} of {sizes['chain'] * sizes['draw']:,}"
+        lines.append(f"{total} draws ended in a divergence")
     flags: dict[str, list[int]] = {}
     for flag in run.manifest.get("flags", ()):
-        flags.setdefault(f"{flag['message']}", []).append(flag["chain"])
+        if flag["kind"] != "divergent" or not found["divergences"]:
+            flags.setdefault(flag["message"], []).append(flag["chain"])
     for message, chains in flags.items():
-        which = "chain " if len(chains) == 1 else "chains "
-        lines.append(f"{which}{', '.join(map(str, chains))}: {message}")
+        which = "chain" if len(chains) == 1 else "chains"
+        lines.append(f"{which} {', '.join(map(str, chains))}: {message}")
     return lines
 
 
 def _convergence(run: Run) -> dict[str, Any]:
     from bnnzoo.reports.diagnostics import RHAT_BAD, diagnose
 
-    function = diagnose(run.tree)["function"]
+    diagnosed = diagnose(run.tree)
+    function = diagnosed["function"]
 
     def known(value: float | None) -> float | None:
         return None if value is None or value != value else float(value)
@@ -114,4 +120,5 @@ def _convergence(run: Run) -> dict[str, Any]:
         "rhat": known(function["worst_rhat"]),
         "ess": known(function["worst_ess"]),
         "limit": RHAT_BAD,
+        "divergences": diagnosed["divergences"],
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import tomllib
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bnnzoo.errors import InputError, UnknownNameError, hint
+from bnnzoo.errors import InputError, RunError, UnknownNameError, hint
 
 
 def is_file_model(name: str | None) -> bool:
@@ -41,8 +42,20 @@ def load_function(reference: str) -> Callable[..., Any]:
         )
         raise UnknownNameError(f"function of {path}", name, functions)
     if not callable(found):
-        raise InputError(f"{reference} is a {type(found).__name__}, not a function")
+        raise InputError(f"{reference} is not a function (its type is {type(found).__name__})")
     return found
+
+
+def require_model(run: Path, given: str | None) -> None:
+    """Raise ``RunError`` where a run's model was hand-written and is not given again."""
+    try:
+        model = tomllib.loads((run / "run.toml").read_text(encoding="utf-8")).get("model", {})
+    except (OSError, ValueError):
+        return  # reading the run says what is wrong with it
+    if given is None and "source" in model:
+        raise RunError(
+            f"{run}: its model is hand-written: give it again with --model FILE.py:{model['name']}"
+        )
 
 
 def _imported(path: Path) -> Any:
@@ -58,7 +71,8 @@ def _imported(path: Path) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
         where = f", line {line}" if line else ""
         text = getattr(error, "msg", None) or str(error)

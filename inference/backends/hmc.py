@@ -32,7 +32,8 @@ class HMCOptions(HamiltonianOptions):
         "pi/2 takes a Gaussian to an independent draw.",
     )
     jitter: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.2, description="Each length is drawn from trajectory * U(1 - jitter, 1 + jitter): no resonance."
+        0.2,
+        description="A length is trajectory * U(1 - jitter, 1 + jitter): no resonance.",
     )
     max_steps: Annotated[int, Field(gt=0)] = Field(
         1000, description="Most leapfrog steps of a trajectory; a shortened one is reported."
@@ -55,11 +56,17 @@ class HMC(Hamiltonian):
     dense: bool
 
     def transition(
-        self, posterior: Posterior, state: Any, step_size: Array, metric: Array, stage: Array, key: Array
+        self,
+        posterior: Posterior,
+        state: Any,
+        step_size: Array,
+        metric: Array,
+        stage: Array,
+        key: Array,
     ) -> tuple[Any, Any, Array]:
         """One trajectory of jittered length.
 
-        The number of steps is drawn without looking at the state, so every transition is reversible.
+        The number of steps is drawn without looking at the state: every transition is reversible.
         """
         key_length, key_move = jax.random.split(key)
         stretch = 1.0 + self.jitter * jax.random.uniform(key_length, minval=-1.0, maxval=1.0)
@@ -75,7 +82,9 @@ class HMC(Hamiltonian):
         cut = float((stats["n_steps"] >= self.max_steps).mean())
         if cut > 0.5:
             found.append(
-                Flag("warning", f"{cut:.0%} of trajectories were cut at max_steps = {self.max_steps}")
+                Flag(
+                    "warning", f"{cut:.0%} of trajectories were cut at max_steps = {self.max_steps}"
+                )
             )
         return found
 
@@ -90,8 +99,8 @@ class HMC(Hamiltonian):
         "Izmailov et al. (2021), What Are Bayesian Neural Network Posteriors Really Like?, sec. 3",
     ),
     tags={"exact": True, "family": "mcmc", "gradients": "full-batch"},
-    notes="Exact at every temperature. The metric is estimated by Stan's windows; the trajectory is "
-    "measured in it.",
+    notes="Exact at every temperature. The metric is estimated by Stan's windows; the trajectory "
+    "is measured in it.",
 )
 def hmc(options: HMCOptions) -> HMC:
     """The backend of these options."""

@@ -58,14 +58,14 @@ class MeanFieldState(NamedTuple):
         optimiser: Adam's state.
         done: optimisation steps so far.
         sums: sum and sum of squares of the last tenth's gradients ``(2, 2, dim)``.
-        count: their number.
+        seen: their number.
     """
 
     parameters: Array
     optimiser: Any
     done: Array
     sums: Array
-    count: Array
+    seen: Array
 
 
 @functools.partial(
@@ -105,7 +105,8 @@ class MeanField(Backend):
             return
         if self.batch_size > posterior.rows:
             raise InputError(
-                f"inference.batch_size = {self.batch_size}, but there are {posterior.rows} training rows"
+                f"inference.batch_size = {self.batch_size}, but there are {posterior.rows} "
+                "training rows"
             )
         posterior.check_rows_are_free()
 
@@ -127,7 +128,9 @@ class MeanField(Backend):
             lambda: self._optimise(posterior, state, stage, key),
         )
 
-    def _draw(self, posterior: Posterior, state: MeanFieldState, key: Array) -> tuple[MeanFieldState, Step]:
+    def _draw(
+        self, posterior: Posterior, state: MeanFieldState, key: Array
+    ) -> tuple[MeanFieldState, Step]:
         mean, rho = state.parameters
         noise = jax.random.normal(key, mean.shape, mean.dtype)
         u = mean + jnp.exp(rho) * noise
@@ -144,9 +147,7 @@ class MeanField(Backend):
         noise = jax.random.normal(key_noise, shape, state.parameters.dtype)
         batch = None
         if self.batch_size is not None:
-            batch = jax.random.choice(
-                key_batch, posterior.rows, (self.batch_size,), replace=False
-            )
+            batch = jax.random.choice(key_batch, posterior.rows, (self.batch_size,), replace=False)
 
         def loss(parameters: Array) -> tuple[Array, tuple[Array, Array]]:
             mean, rho = parameters
@@ -167,7 +168,7 @@ class MeanField(Backend):
         parameters = state.parameters - rate * direction
         last = (stage == Stage.SLOW).astype(gradient.dtype)
         sums = state.sums + last * jnp.stack([gradient, gradient**2])
-        state = MeanFieldState(parameters, optimiser, state.done + 1.0, sums, state.count + last)
+        state = MeanFieldState(parameters, optimiser, state.done + 1.0, sums, state.seen + last)
         stats = {"lp": lp, "elbo": elbo, "remaining": _remaining(state)}
         return state, Step(parameters[0], stats)
 
@@ -189,14 +190,14 @@ class MeanField(Backend):
 
 
 def _remaining(state: MeanFieldState) -> Array:
-    """Nats that a Newton step from here would add to the bound, from the last tenth's mean gradient.
+    """Nats that a Newton step would add to the bound, from the last tenth's mean gradient.
 
     The learning rate falls to a hundredth, so the trace of the bound is flat at the end whether or
     not it has arrived; the mean gradient is not. With curvature 1/s^2 in a mean and 2 in a log
     standard deviation (a Gaussian posterior's at the optimum) the gain is
     sum(s^2 g_m^2) / 2 + sum(g_rho^2) / 4; each g^2 is freed of its own sampling variance.
     """
-    count = jnp.maximum(state.count, 2.0)
+    count = jnp.maximum(state.seen, 2.0)
     mean = state.sums[0] / count
     variance = (state.sums[1] / count - mean**2) / (count - 1.0)
     squares = mean**2 - variance
@@ -219,8 +220,8 @@ def _adam() -> optax.GradientTransformation:
     ),
     tags={"exact": False, "family": "variational", "gradients": "minibatch"},
     notes="Fits the tempered posterior in unconstrained coordinates. A chain is an independent "
-    "restart; warmup is the number of optimisation steps. Underestimates variances; with many units "
-    "the bound prefers weights at the prior.",
+    "restart; warmup is the number of optimisation steps. Underestimates variances; with many "
+    "units the bound prefers weights at the prior.",
 )
 def mean_field_vi(options: MeanFieldOptions) -> MeanField:
     """The backend of these options."""

@@ -39,12 +39,23 @@ class NUTS(Hamiltonian):
     dense: bool
 
     def transition(
-        self, posterior: Posterior, state: Any, step_size: Array, metric: Array, stage: Array, key: Array
+        self,
+        posterior: Posterior,
+        state: Any,
+        step_size: Array,
+        metric: Array,
+        stage: Array,
+        key: Array,
     ) -> tuple[Any, Any, Array]:
         """One trajectory, doubled until it turns."""
         kernel = blackjax.nuts.build_kernel()
         state, info = kernel(
-            key, state, posterior.log_density, step_size, metric, max_num_doublings=self.max_tree_depth
+            key,
+            state,
+            posterior.log_density,
+            step_size,
+            metric,
+            max_num_doublings=self.max_tree_depth,
         )
         return state, info, info.num_integration_steps
 
@@ -59,8 +70,8 @@ class NUTS(Hamiltonian):
         "Betancourt (2017), A Conceptual Introduction to Hamiltonian Monte Carlo, app. A",
     ),
     tags={"exact": True, "family": "mcmc", "gradients": "full-batch"},
-    notes="Exact at every temperature. A network's posterior takes 50 to 1000 gradients a draw; hmc "
-    "with a fixed trajectory is often several times cheaper.",
+    notes="Exact at every temperature. A network's posterior takes 50 to 1000 gradients a draw; "
+    "hmc with a fixed trajectory is often several times cheaper.",
 )
 def nuts(options: NUTSOptions) -> NUTS:
     """The backend of these options."""

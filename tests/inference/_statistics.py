@@ -17,7 +17,9 @@ def effective_draws(draws: np.ndarray) -> float:
     )
 
 
-def pooled_errors(draws: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> tuple[float, float]:
+def pooled_errors(
+    draws: np.ndarray, mean: np.ndarray, covariance: np.ndarray
+) -> tuple[float, float]:
     """Root mean squared error of mean and covariance in whitened coordinates.
 
     In coordinates where the exact law has mean 0 and covariance I, the mean error is

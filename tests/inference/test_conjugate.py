@@ -13,14 +13,14 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import bnnzoo as bz
 
 sys.path.insert(0, str(Path(__file__).parent))
-import _closed_forms as forms
 from _statistics import effective_draws, pooled_errors
+
+import _closed_forms as forms
 
 SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
 BAR = 0.02
@@ -62,7 +62,10 @@ def test_moments_equal_the_closed_form_at_every_temperature(which, backend, data
         moments = exact(data, T, L)
         n = effective_draws(draws)
         mean_error, covariance_error = pooled_errors(draws, *moments)
-        said = f"{which} noise, {backend}, T={T}, L={L}: {n:.0f} effective draws, mean {mean_error:.4f}, covariance {covariance_error:.4f}"
+        said = (
+            f"{which} noise, {backend}, T={T}, L={L}: {n:.0f} effective draws, "
+            f"mean {mean_error:.4f}, covariance {covariance_error:.4f}"
+        )
         print(said)
         assert n >= 60_000, said
         assert mean_error < BAR and covariance_error < BAR, said

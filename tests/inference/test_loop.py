@@ -30,9 +30,7 @@ def data():
 
 
 def small_model(prior="gaussian", **prior_options):
-    return bz.make_model(
-        prior=prior, network_options={"widths": [3]}, prior_options=prior_options
-    )
+    return bz.make_model(prior=prior, network_options={"widths": [3]}, prior_options=prior_options)
 
 
 def draws_of(run):
@@ -188,7 +186,7 @@ def test_a_finished_run_is_given_back_and_another_refused(data, tmp_path):
     again = bz.fit(small_model(), data, "hmc", out=folder, **SMALL)
     assert (folder / "manifest.json").stat().st_mtime_ns == written
     assert_same(first, again)
-    with pytest.raises(bz.errors.RunExistsError, match="inference.seed"):
+    with pytest.raises(bz.errors.RunExistsError, match=r"inference\.seed"):
         bz.fit(small_model(), data, "hmc", out=folder, seed=9, **SMALL)
 
 

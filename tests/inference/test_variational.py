@@ -80,6 +80,8 @@ def test_too_few_steps_are_flagged(data):
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_anything_is_written(data, tmp_path):
-    with pytest.raises(bz.errors.InputError, match=r"batch_size = 31, but there are 30 training rows"):
+    with pytest.raises(
+        bz.errors.InputError, match=r"batch_size = 31, but there are 30 training rows"
+    ):
         fit(data, batch_size=31, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -84,7 +84,9 @@ def test_rules_change_nothing_at_one(name):
 
 def test_a_tiny_shape_survives_rounding():
     # (a - 1)/T + 1 would give 9.5e-7 for 1e-6 in float32.
-    assert float(tempered(dist.Gamma(1e-6, 1.0), jnp.asarray(1.0)).concentration) == np.float32(1e-6)
+    assert float(tempered(dist.Gamma(1e-6, 1.0), jnp.asarray(1.0)).concentration) == np.float32(
+        1e-6
+    )
 
 
 @pytest.mark.parametrize("T", GRID)
@@ -126,7 +128,9 @@ EDGES = {
     "levy": (lambda: dist.Levy(0.0, 1.0), 1.5, "hot"),
     # On the plane (1 + r^2)^-(df + 2)/(2T) r dr: finite while (df + 2)/T > 2.
     "multivariate-t": (
-        lambda: dist.MultivariateStudentT(1.0, jnp.zeros(2), jnp.eye(2)), 1.5, "hot"
+        lambda: dist.MultivariateStudentT(1.0, jnp.zeros(2), jnp.eye(2)),
+        1.5,
+        "hot",
     ),
     "gamma": (lambda: dist.Gamma(0.75, 1.0), 0.25, "cold"),
     "chi2": (lambda: dist.Chi2(1.5), 0.25, "cold"),
@@ -137,7 +141,11 @@ EDGES = {
     "lkj": (lambda: dist.LKJ(3, 0.75), 0.25, "cold"),
     "lkj-cholesky": (lambda: dist.LKJCholesky(3, 0.75), 0.25, "cold"),
     "truncated": (lambda: dist.TruncatedDistribution(dist.StudentT(0.5), low=0.0), 1.5, "hot"),
-    "wrapped": (lambda: dist.StudentT(jnp.array([0.5, 9.0])).expand((3, 2)).to_event(1), 1.5, "hot"),
+    "wrapped": (
+        lambda: dist.StudentT(jnp.array([0.5, 9.0])).expand((3, 2)).to_event(1),
+        1.5,
+        "hot",
+    ),
 }
 
 
@@ -203,7 +211,9 @@ def test_inverse_gamma_hierarchy_stays_conjugate(T):
 
 
 @pytest.mark.parametrize("T", [0.1, 0.7, 1.5])
-@pytest.mark.parametrize("family", [dist.Normal, dist.Laplace, lambda m, s: dist.StudentT(4.0, m, s)])
+@pytest.mark.parametrize(
+    "family", [dist.Normal, dist.Laplace, lambda m, s: dist.StudentT(4.0, m, s)]
+)
 def test_centred_and_non_centred_forms_agree(T, family):
     """p(log s, w) = p(log s, w / s) / s^2 for two weights, likelihood and temperature included."""
 
@@ -243,10 +253,10 @@ def test_gamma_conditional_is_normalised_over_its_own_rate():
     with jax.enable_x64(True):
         post = Posterior(model, DATA, T)
 
+        @jax.jit
         def integrand(log_w, log_h):
             u = jnp.array([log_h, log_w])
-            untempered = post.log_likelihood(u) / T
-            return np.exp(float(post.log_density(u) - untempered))
+            return jnp.exp(post.log_density(u) - post.log_likelihood(u) / T)
 
         masses = [
             integrate.quad(integrand, -12, 6, args=(log_h,), epsrel=1e-7)[0]
@@ -295,10 +305,14 @@ def test_a_conditional_prior_without_a_rule_is_refused_unless_t_is_one(unknown):
 @pytest.mark.parametrize(
     ("T", "model", "words"),
     [
-        (1.5, with_weights(lambda _: dist.StudentT(0.5)), "is improper"),
-        (0.2, with_weights(lambda _: dist.Chi2(1.0)), "is improper"),
-        (1.5, with_weights(dist.StudentT, dist.Gamma(2.0, 1.0)), "improper for some values"),
-        (0.5, with_weights(lambda h: dist.Gamma(h, 1.0), dist.HalfNormal(1.0)), "for some values"),
+        (1.5, with_weights(lambda _: dist.StudentT(0.2)), r"is improper \("),
+        (0.2, with_weights(lambda _: dist.Chi2(1.0)), r"is improper \("),
+        (1.5, with_weights(dist.StudentT, dist.Gamma(2.0, 1.0)), "is improper for some values"),
+        (
+            0.5,
+            with_weights(lambda h: dist.Gamma(h, 1.0), dist.HalfNormal(1.0)),
+            "is improper for some values",
+        ),
     ],
 )
 def test_an_improper_tempered_prior_is_refused_naming_the_site(T, model, words):

@@ -55,7 +55,10 @@ def test_a_tie_is_called_one(fakes, base):
         "0.011 ± 0.008 nats a row over the next (1.4 standard errors)."
     )
     assert not made["decided"] and made["within_two"] == 1
-    assert "1 of the other 2 runs is within 2 standard errors" in made["detail"]
+    assert made["detail"] == (
+        "The next is run 2 (student-t). 1 of the other 2 runs is within 2 standard errors of it; "
+        "the rest predicts clearly worse."
+    )
 
 
 def test_a_noisier_run_may_reach_the_best_where_the_next_does_not(fakes, base):
@@ -129,7 +132,7 @@ def test_what_is_wrong_is_said(fakes):
 
 def test_restarts_that_disagree_are_not_called_unconverged_chains(fakes):
     block = block_of([fakes.fake_run(backend="mean-field-vi", unmixed=1.5)])
-    assert "disagree between restarts" in texts(block, "warn")
+    assert "Restarts disagree in 1 of 1 run:" in texts(block, "warn")
 
 
 def test_a_run_without_scores_beside_others_is_set_apart(fakes, base):

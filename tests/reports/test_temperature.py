@@ -67,9 +67,12 @@ def test_runs_that_differ_in_one_temperature_alone_form_a_series(fakes):
     assert point["prior_std"] == pytest.approx(0.1**0.5)
     assert likelihood["points"][0]["prior_std"] == pytest.approx(1.0)
     assert cold["points"][1]["difference"] is None  # the reference
-    assert panels[0]["sentence"].startswith("Posterior temperature: of 1 run compared")
-    assert panels[1]["sentence"].startswith("Likelihood temperature: of 1 run compared")
-    assert "1 worse" in panels[0]["sentence"] and "worse at T = 0.1 than" in panels[0]["sentence"]
+    assert panels[0]["sentence"].startswith(
+        "Posterior temperature: of 1 run at T = 0.1, compared with the same prior and backend at "
+        "T = 1, none predicts better by 2 standard errors or more and 1 worse."
+    )
+    assert panels[1]["sentence"].startswith("Likelihood temperature: of 1 run at L = 0.5")
+    assert "nats a row worse at T = 0.1 than at T = 1." in panels[0]["sentence"]
 
 
 def test_the_bias_of_few_draws_is_about_right(fakes):

@@ -1,0 +1,117 @@
+"""What chains have given: piece by piece while they run, as arrays once they stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bnnzoo.inference.backend import Backend, Flag
+
+
+@dataclass
+class ChainResult:
+    """What one chain has given so far.
+
+    Attributes:
+        state: the backend's state after ``position`` steps.
+        position: steps done, warm-up included.
+        u: draws ``(draw, dim)`` in pieces.
+        stats: statistics of the sampling steps, in pieces by name.
+        warmup: statistics of the warm-up steps, in pieces by name.
+        warmup_seconds, sampling_seconds: host time inside segments.
+        flags: what was found wrong.
+    """
+
+    state: Any
+    position: int = 0
+    u: list[np.ndarray] = field(default_factory=list)
+    stats: list[dict[str, np.ndarray]] = field(default_factory=list)
+    warmup: list[dict[str, np.ndarray]] = field(default_factory=list)
+    warmup_seconds: float = 0.0
+    sampling_seconds: float = 0.0
+    flags: list[Flag] = field(default_factory=list)
+
+
+@dataclass
+class Chains:
+    """Draws and statistics of all chains, on the host.
+
+    Attributes:
+        u: unconstrained draws ``(chain, draw, dim)``.
+        stats, warmup_stats: by name, ``(chain, draw)`` and ``(chain, warm-up step)``.
+        flags: ``(chain, flag)`` pairs.
+        complete: every scheduled step was done.
+        compile_seconds, warmup_seconds, sampling_seconds: wall time of each part.
+    """
+
+    u: np.ndarray
+    stats: dict[str, np.ndarray]
+    warmup_stats: dict[str, np.ndarray]
+    flags: list[tuple[int, Flag]]
+    complete: bool
+    compile_seconds: float
+    warmup_seconds: float
+    sampling_seconds: float
+
+
+def gather(
+    backend: Backend, results: list[ChainResult], total: int, compile_seconds: float
+) -> Chains:
+    """All chains as arrays of one length.
+
+    Args:
+        backend: judges every finished chain.
+        results: one a chain.
+        total: scheduled steps of a chain.
+        compile_seconds: time spent before the first step.
+
+    Returns:
+        The draws every going chain has; a chain that turned NaN is NaN from there on.
+    """
+    flags: list[tuple[int, Flag]] = []
+    for chain, result in enumerate(results):
+        stats, warmup = _joined(result.stats), _joined(result.warmup)
+        flags += [(chain, flag) for flag in result.flags]
+        if not result.flags and stats:
+            flags += [(chain, flag) for flag in backend.flags(stats, warmup)]
+    stopped = [any(f.kind == "nan" for f in r.flags) for r in results]
+    counts = [sum(len(u) for u in r.u) for r in results]
+    going = [n for n, dead in zip(counts, stopped, strict=True) if not dead]
+    draws = min(going) if going else max(counts)
+    return Chains(
+        u=np.stack(
+            [_padded(np.concatenate(r.u) if r.u else np.zeros((0, 1)), draws) for r in results]
+        )
+        if draws
+        else np.zeros((len(results), 0, 0)),
+        stats=_stacked([_joined(r.stats) for r in results], draws),
+        warmup_stats=_stacked([_joined(r.warmup) for r in results], None),
+        flags=flags,
+        complete=all(r.position >= total or dead for r, dead in zip(results, stopped, strict=True)),
+        compile_seconds=compile_seconds,
+        warmup_seconds=max(r.warmup_seconds for r in results),
+        sampling_seconds=max(r.sampling_seconds for r in results),
+    )
+
+
+def _joined(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]} if pieces else {}
+
+
+def _stacked(chains: list[dict[str, np.ndarray]], length: int | None) -> dict[str, np.ndarray]:
+    names = next((list(c) for c in chains if c), [])
+    if length is None:
+        length = max((len(v) for c in chains for v in c.values()), default=0)
+    empty = np.zeros(0)
+    return {name: np.stack([_padded(c.get(name, empty), length) for c in chains]) for name in names}
+
+
+def _padded(values: np.ndarray, length: int) -> np.ndarray:
+    """The first ``length`` entries, NaN after a chain's end."""
+    values = values[:length]
+    if len(values) == length:
+        return values
+    tail = np.full((length - len(values), *values.shape[1:]), np.nan)
+    return np.concatenate([values.astype(float), tail])
