@@ -27,3 +27,38 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"BNNZOO_DATA names {named}, which is not a folder")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--results", help="write what passed and the figures it printed to this file")
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
+    """The results of a run as Markdown: `make validate` keeps its last ones in the docs."""
+    path = config.getoption("--results")
+    if not path:
+        return
+    import platform
+    from importlib.metadata import version
+
+    stats = terminalreporter.stats
+    reports = [r for kind in ("passed", "failed") for r in stats.get(kind, []) if r.when == "call"]
+    versions = ", ".join(f"{p} {version(p)}" for p in ("jax", "numpyro", "blackjax", "numpy"))
+    lines = [
+        "# Results of the last `make validate`",
+        "",
+        f"{len(stats.get('passed', []))} passed, {len(stats.get('failed', []))} failed; "
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"{versions}.",
+    ]
+    folder = ""
+    for report in sorted(reports, key=lambda r: r.nodeid):
+        file, _, name = report.nodeid.partition("::")
+        if file != folder:
+            folder = file
+            lines += ["", f"## {file}", ""]
+        lines.append(
+            f"- {'passed' if report.passed else 'FAILED'}: {name}, {report.duration:.0f} s"
+        )
+        lines += [f"  - {line}" for line in report.capstdout.splitlines() if line.strip()]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")

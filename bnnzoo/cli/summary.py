@@ -44,7 +44,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     return {
         "run": str(run.path),
         **{key: manifest.get(key) for key in kept},
-        "convergence": _convergence(run),
+        "convergence": convergence(run),
         "data": {k: v for k, v in manifest["data"].items() if k != "metadata"},
         "spec": run.spec.to_tree(),
     }
@@ -77,7 +77,7 @@ def _findings(run: Run) -> list[tuple[str, str]]:
     scores = run.manifest.get("metrics") or {}
     shown = ", ".join(f"{NAMES[k]} {metric(k, scores[k])}" for k in NAMES if k in scores)
     lines = [("scores", shown or "none: the data have no test rows")]
-    found = _convergence(run)
+    found = convergence(run)
     if found["ess"] is not None:
         agreed = "one chain: no R-hat"
         if found["rhat"] is not None:
@@ -107,7 +107,7 @@ def warnings_of(run: Run, found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _convergence(run: Run) -> dict[str, Any]:
+def convergence(run: Run) -> dict[str, Any]:
     from bnnzoo.reports.diagnostics import RHAT_BAD, diagnose
 
     diagnosed = diagnose(run.tree)

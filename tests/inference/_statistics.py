@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import arviz_stats
 import numpy as np
+import pytest
 
 _stats = arviz_stats.base.array_stats
+
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.validate) for seed in range(1, 11))]
+"""One seed in `make test`; ten others in `make validate`."""
 
 
 def effective_draws(draws: np.ndarray) -> float:

@@ -9,7 +9,6 @@ and 1e-15 (mean); there are 24 comparisons of each.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -18,11 +17,10 @@ import pytest
 import bnnzoo as bz
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import effective_draws, pooled_errors
+from _statistics import SEEDS, effective_draws, pooled_errors
 
 import _closed_forms as forms
 
-SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
 BAR = 0.02
 TEMPERATURES = [(1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (1.0, 0.5), (1.0, 2.0), (0.3, 2.0)]
 
@@ -32,7 +30,7 @@ MODELS = {
 }
 
 
-def sample(model, data, backend, T, L):
+def sample(model, data, backend, T, L, seed=0):
     return bz.fit(
         model,
         data,
@@ -40,7 +38,7 @@ def sample(model, data, backend, T, L):
         chains=4,
         draws=35_000,
         warmup=1000,
-        seed=SEED,
+        seed=seed,
         posterior_temperature=T,
         likelihood_temperature=L,
         dtype="float64",
@@ -55,10 +53,11 @@ def data():
 
 @pytest.mark.parametrize("backend", ["nuts", "hmc"])
 @pytest.mark.parametrize("which", list(MODELS))
-def test_moments_equal_the_closed_form_at_every_temperature(which, backend, data):
+@pytest.mark.parametrize("seed", SEEDS)
+def test_moments_equal_the_closed_form_at_every_temperature(seed, which, backend, data):
     model, exact, extract = MODELS[which]
     for T, L in TEMPERATURES:
-        draws = extract(sample(model, data, backend, T, L))
+        draws = extract(sample(model, data, backend, T, L, seed))
         moments = exact(data, T, L)
         n = effective_draws(draws)
         mean_error, covariance_error = pooled_errors(draws, *moments)

@@ -5,7 +5,6 @@ Bounds are 4.9 Monte Carlo standard errors (two-sided 1e-6 each), 14 comparisons
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -18,9 +17,10 @@ import pytest
 import bnnzoo as bz
 
 sys.path.insert(0, str(Path(__file__).parent))
+from _statistics import SEEDS
+
 import _closed_forms as forms
 
-SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
 BOUND = 4.9
 SCHOOLS_Y = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 SCHOOLS_SIGMA = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
@@ -78,20 +78,22 @@ def compare(run, exact):
 
 @pytest.mark.parametrize(("T", "L"), [(1.0, 1.0), (0.3, 2.0)])
 @pytest.mark.parametrize("model", [centred, non_centred])
-def test_both_parameterisations_give_the_renormalised_posterior(model, T, L):
+@pytest.mark.parametrize("seed", SEEDS)
+def test_both_parameterisations_give_the_renormalised_posterior(seed, model, T, L):
     data = bz.make_dataset(GROUPS_SIGMA, GROUPS_Y, task="regression", scale="none")
     run = bz.fit(
-        model, data, "nuts", chains=4, draws=6000, warmup=1000, seed=SEED, dtype="float64",
+        model, data, "nuts", chains=4, draws=6000, warmup=1000, seed=seed, dtype="float64",
         posterior_temperature=T, likelihood_temperature=L, target_acceptance=0.95, progress=False,
     )  # fmt: skip
     exact = forms.hierarchy_moments(GROUPS_Y, GROUPS_SIGMA, 5.0, half_normal, T, L)
     compare(run, exact)
 
 
-def test_eight_schools_has_its_known_answer():
+@pytest.mark.parametrize("seed", SEEDS)
+def test_eight_schools_has_its_known_answer(seed):
     data = bz.make_dataset(SCHOOLS_SIGMA, SCHOOLS_Y, task="regression")
     run = bz.fit(
-        eight_schools, data, "nuts", chains=4, draws=6000, warmup=1000, seed=SEED, dtype="float64",
+        eight_schools, data, "nuts", chains=4, draws=6000, warmup=1000, seed=seed, dtype="float64",
         target_acceptance=0.95, progress=False,
     )  # fmt: skip
     exact = forms.hierarchy_moments(SCHOOLS_Y, SCHOOLS_SIGMA, 5.0, half_cauchy, 1.0, 1.0)

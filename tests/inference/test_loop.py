@@ -86,6 +86,33 @@ def test_chains_do_not_depend_on_how_many_there_are(data):
     np.testing.assert_array_equal(draws_of(two)["noise_std"], draws_of(three)["noise_std"][:2])
 
 
+@pytest.mark.parametrize("backend", ["mean-field-vi", "hmc"])
+def test_vmapped_chains_are_the_same_chains(backend, data, tmp_path, monkeypatch):
+    """What runs on an accelerator: one program for all chains, stopped and resumed.
+
+    Rounding differs between the two programs and HMC's rejections amplify it, so its draws are
+    compared over the first steps alone.
+    """
+    sizes = {**SMALL, "warmup": 10, "draws": 60}
+    threads = bz.fit(small_model(), data, backend, dtype="float64", seed=2, **sizes)
+    monkeypatch.setattr(loop, "chains_on_threads", lambda: False)
+    monkeypatch.setattr(loop, "SEGMENT_STEPS", 25)
+    folder = tmp_path / "run"
+    stopped = bz.fit(
+        small_model(), data, backend, dtype="float64", seed=2, out=folder, max_time=0.0,
+        **{**sizes, "warmup": 0},
+    )  # fmt: skip
+    assert stopped.manifest["state"] == "stopped"
+    assert stopped.tree["posterior"].sizes["draw"] == 25
+    assert bz.resume(folder, progress=False).tree["posterior"].sizes["draw"] == 60
+    vmapped = bz.fit(small_model(), data, backend, dtype="float64", seed=2, **sizes)
+    for name, ours in draws_of(vmapped).items():
+        steps = 5 if backend == "hmc" else 60
+        np.testing.assert_allclose(
+            ours[:, :steps], draws_of(threads)[name][:, :steps], rtol=1e-6, atol=1e-8, err_msg=name
+        )
+
+
 class Interrupting:
     """A monitor that stops the run after some segments, as Ctrl-C would."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -12,13 +11,13 @@ import pytest
 import bnnzoo as bz
 
 sys.path.insert(0, str(Path(__file__).parent))
-import _closed_forms as forms
+from _statistics import SEEDS
 
-SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
+import _closed_forms as forms
 
 
 def fit(data, **changes):
-    settings = {"chains": 2, "draws": 20_000, "seed": SEED, "progress": False} | changes
+    settings = {"chains": 2, "draws": 20_000, "seed": 0, "progress": False} | changes
     return bz.fit(forms.known_noise, data, "mean-field-vi", **settings)
 
 
@@ -28,7 +27,8 @@ def data():
 
 
 @pytest.mark.parametrize(("T", "L"), [(1.0, 1.0), (0.1, 1.0), (0.3, 2.0)])
-def test_optimum_on_a_gaussian_posterior(data, T, L):
+@pytest.mark.parametrize("seed", SEEDS)
+def test_optimum_on_a_gaussian_posterior(data, seed, T, L):
     """For N(m, P^-1) the best mean-field Gaussian has mean m and variances 1 / P_jj.
 
     The means are held to 5 % of a posterior standard deviation and the standard deviations to 5 %:
@@ -36,7 +36,7 @@ def test_optimum_on_a_gaussian_posterior(data, T, L):
     2e-4. False alarms of the draws alone: under 1e-20.
     """
     mean, covariance = forms.known_noise_moments(data, T, L)
-    run = fit(data, posterior_temperature=T, likelihood_temperature=L)
+    run = fit(data, seed=seed, posterior_temperature=T, likelihood_temperature=L)
     w = run.tree["posterior"]["w"].to_numpy().reshape(-1, forms.FEATURES)
     deviation = 1.0 / np.sqrt(np.diag(np.linalg.inv(covariance)))
     np.testing.assert_allclose((w.mean(0) - mean) / deviation, 0.0, atol=0.05)
