@@ -48,7 +48,7 @@ class Monitor(Protocol):
 
 
 def chains_on_threads() -> bool:
-    """Whether chains are called from host threads: on a CPU, where vmapping costs half the speed."""
+    """Whether host threads call the chains: on a CPU, where vmapping costs half the speed."""
     return jax.default_backend() == "cpu"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -179,16 +179,16 @@ class Prediction:
         """Class probabilities ``(row, class)``."""
         return self._moments()[0]
 
-    def quantile(self, q: float | np.ndarray) -> np.ndarray:
+    def quantile(self, q: float | Sequence[float] | np.ndarray) -> np.ndarray:
         """Quantiles of :attr:`draws` over chains and draws; shape of ``q``, then of one target."""
         flat = self.draws.reshape(self._count, *self.draws.shape[2:])
         return np.quantile(flat, q, axis=0)
 
-    def log_prob(self, y: np.ndarray) -> np.ndarray:
+    def log_prob(self, y: Any) -> np.ndarray:
         """Log density ``(row,)`` of the mixture at targets ``y``, original units."""
         return self._scores(y)["log_prob"]
 
-    def pit(self, y: np.ndarray) -> np.ndarray | None:
+    def pit(self, y: Any) -> np.ndarray | None:
         """P(target <= y) ``(row,)`` under the mixture; None where targets are not single reals."""
         return self._scores(y)["pit"]
 

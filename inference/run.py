@@ -19,7 +19,7 @@ from bnnzoo.models.handwritten import HandwrittenModel, as_model, source_hash
 from bnnzoo.models.layout import tree_name
 from bnnzoo.models.model import build_model
 from bnnzoo.models.posterior import Posterior
-from bnnzoo.specs import RunSpec, spec_from_toml
+from bnnzoo.specs import Component, RunSpec, spec_from_toml
 
 
 class Run:
@@ -190,13 +190,24 @@ def rebuild_model(spec: RunSpec, manifest: Mapping[str, Any], model: Any) -> Any
         return build_model(spec)
     if model is None:
         return None
-    given = external_hash(model)
-    if given != recorded["external"]:
+    if external_hash(model) != recorded["external"]:
         raise InputError(
             f"the model given is not the one that was run ({recorded['description']!r}): "
             "its source differs"
         )
-    return as_model(model)
+    model = as_model(model)
+    for section in ("network", "prior", "likelihood"):
+        given, ran = getattr(model.spec, section), getattr(spec, section)
+        if given != ran:
+            raise InputError(
+                f"the model given is not the one that was run: its {section} is {_flat(given)}, "
+                f"recorded is {_flat(ran)}"
+            )
+    return model
+
+
+def _flat(component: Component) -> dict[str, Any]:
+    return {"name": component.name, **component.options}
 
 
 def external_hash(model: Any) -> str:

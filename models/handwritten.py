@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from bnnzoo.specs import Component, RunSpec
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
     from bnnzoo.models.model import Model
+
+
+DEEPEST = 3
+"""How many functions inside functions :func:`source_hash` looks into."""
 
 
 @jax.tree_util.register_pytree_node_class
@@ -23,7 +30,8 @@ class HandwrittenModel:
     Its function values are a deterministic site ``f`` if there is one, else the mean of ``y``.
 
     Args:
-        fn: the model; the same function object shares compiled programs between fits.
+        fn: the model; the same function object shares compiled programs between fits, so numbers
+            it takes from outside are read once: define it anew to change them.
     """
 
     handwritten = True
@@ -67,9 +75,32 @@ def as_model(model: Any) -> Model | HandwrittenModel:
 
 
 def source_hash(fn: Callable[..., Any]) -> str:
-    """Hash of a function's source text, or of its name where there is none (a REPL)."""
-    try:
-        text = inspect.getsource(fn)
-    except (OSError, TypeError):
-        text = repr(getattr(fn, "__qualname__", type(fn)))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Hash of what a function is: its source, its defaults, and the plain values it closes over.
+
+    A function whose source is not to be had (typed into a prompt) counts by its bytecode.
+    """
+    digest = hashlib.sha256()
+    _feed(digest, fn, depth=0)
+    return digest.hexdigest()[:16]
+
+
+def _feed(digest: Any, value: Any, depth: int) -> None:
+    if isinstance(value, functools.partial):
+        value = (value.func, value.args, sorted(value.keywords.items()))
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            _feed(digest, part, depth)
+    elif isinstance(value, (np.ndarray, jax.Array)):
+        digest.update(np.asarray(value).tobytes())
+    elif isinstance(value, (int, float, complex, str, bytes, bool, type(None))):
+        digest.update(repr(value).encode())
+    elif callable(value) and depth < DEEPEST:
+        code = getattr(value, "__code__", None)
+        try:
+            digest.update(inspect.getsource(value).encode())
+        except (OSError, TypeError):
+            digest.update(code.co_code if code else repr(type(value)).encode())
+        _feed(digest, getattr(value, "__defaults__", None) or (), depth + 1)
+        for cell in getattr(value, "__closure__", None) or ():
+            with contextlib.suppress(ValueError):  # a cell that is still empty
+                _feed(digest, cell.cell_contents, depth + 1)

@@ -22,7 +22,8 @@ def find_sites(model: Callable[..., Any], x: Any, y: Any) -> tuple[Site, ...]:
 
     Args:
         model: a NumPyro model ``(x, y)``.
-        x, y: the data, modelled units.
+        x: inputs, modelled units.
+        y: targets, modelled units.
 
     Raises:
         InputError: no latent site, or two whose names collide in a tree (``a/b`` and ``a.b``).
@@ -84,7 +85,7 @@ def _conditional_sites(
 
 
 def _depends_on_first(jaxpr: Jaxpr, count: int) -> list[bool]:
-    """For each output, whether one of the first inputs reaches it; an inner call mixes its inputs."""
+    """For each output, whether one of the first inputs reaches it; inner calls mix theirs."""
     tainted = set(jaxpr.invars[:count])
 
     def touched(variables: Iterable[Any]) -> bool:
@@ -103,7 +104,9 @@ def _refuse_collisions(names: Iterable[str]) -> None:
         if dotted in RESERVED:
             raise InputError(f"site {name!r} has the name of a tree's axis; rename it")
         if dotted in in_tree:
-            raise InputError(f"sites {in_tree[dotted]!r} and {name!r} would both be {dotted!r} in a tree")
+            raise InputError(
+                f"sites {in_tree[dotted]!r} and {name!r} would both be {dotted!r} in a tree"
+            )
         in_tree[dotted] = name
 
 

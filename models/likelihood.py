@@ -19,9 +19,13 @@ class Likelihood(ABC):
     """
 
     task: Task
-    label: str
     outputs: int | None
     """Outputs fixed by an option, or None until data bind them."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """A few words for tables."""
 
     @abstractmethod
     def head(self, outputs: int) -> int:

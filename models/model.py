@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @jax.tree_util.register_pytree_node_class
 class Model:
-    """A network, a prior and a likelihood; callable as ``model(x, y=None)`` under any NumPyro inference.
+    """A network, a prior and a likelihood: a NumPyro model ``model(x, y=None)``.
 
     Sites: one a parameter, named by its path (``layers.0.kernel``); ``noise_std`` where the noise
     is learned; the target ``y``. ``x`` and ``y`` are in modelled units: :class:`Posterior` scales
@@ -40,7 +40,9 @@ class Model:
 
     handwritten = False
 
-    def __init__(self, network: Network, prior: Prior, likelihood: Likelihood, spec: RunSpec) -> None:
+    def __init__(
+        self, network: Network, prior: Prior, likelihood: Likelihood, spec: RunSpec
+    ) -> None:
         self.network: Network | None = network
         self.prior = prior
         self.likelihood = likelihood
@@ -81,7 +83,8 @@ class Model:
             outputs = 1 if data.y.ndim == 1 else data.y.shape[1]
         if self.likelihood.outputs not in (None, outputs):
             raise InputError(
-                f"likelihood.outputs = {self.likelihood.outputs}, but data set {data.name!r} has {outputs}"
+                f"likelihood.outputs = {self.likelihood.outputs}, but data set {data.name!r} "
+                f"has {outputs}"
             )
         return self._bind(tuple(data.x.shape[1:]), outputs)
 
@@ -157,8 +160,8 @@ def make_model(
     """A model from the names of its parts.
 
     Args:
-        network: a registered network, or a factory ``(in_shape, out_shape, *, rngs) -> nnx.Module``.
-        prior: a registered prior; None where ``prior_options["rules"]`` names one for every parameter.
+        network: a registered network, or a factory ``(in_shape, out_shape, *, rngs)`` of a module.
+        prior: a registered prior; None where ``prior_options["rules"]`` cover every parameter.
         likelihood: a registered likelihood.
         network_options: options of the network; a factory takes ``gain`` alone.
         prior_options: options of the prior, with ``rules`` by parameter path.
@@ -168,16 +171,18 @@ def make_model(
         UnknownNameError: no such part, with the nearest one.
         OptionError: an option that does not exist or a value that is not allowed.
     """
-    named = isinstance(network, str)
+    factory = None if isinstance(network, str) else network
     spec = RunSpec(
         network=Component(
-            name=network if named else getattr(network, "__name__", type(network).__name__),
+            name=network
+            if isinstance(network, str)
+            else getattr(network, "__name__", type(network).__name__),
             options=dict(network_options or {}),
         ),
         prior=Component(name=prior, options=dict(prior_options or {})),
         likelihood=Component(name=likelihood, options=dict(likelihood_options or {})),
     )
-    return build_model(spec, None if named else network)
+    return build_model(spec, factory)
 
 
 def build_model(spec: RunSpec, factory: Factory | None = None) -> Model:
@@ -188,9 +193,12 @@ def build_model(spec: RunSpec, factory: Factory | None = None) -> Model:
         factory: the network itself where it is not registered.
     """
     if spec.model.name is not None:
-        if (named := [s for s in ("network", "prior", "likelihood") if getattr(spec, s) != Component()]):
+        if named := [
+            s for s in ("network", "prior", "likelihood") if getattr(spec, s) != Component()
+        ]:
             raise InputError(
-                f"[model] name = {spec.model.name!r} already fixes the {named[0]}: leave [{named[0]}] out"
+                f"[model] name = {spec.model.name!r} already fixes the {named[0]}: "
+                f"leave [{named[0]}] out"
             )
         return load_model(spec.model.name, **spec.model.options)
     network_name = spec.network.name or "mlp"
@@ -200,7 +208,9 @@ def build_model(spec: RunSpec, factory: Factory | None = None) -> Model:
         options = dict(spec.network.options)
         network = Network(factory, float(options.pop("gain", 1.0)), network_name)
         if options:
-            raise InputError(f"unknown option network.{next(iter(options))} of a factory; choices: gain")
+            raise InputError(
+                f"unknown option network.{next(iter(options))} of a factory; choices: gain"
+            )
     prior = spec.prior
     if prior.name is None and "rules" not in prior.options:
         prior = Component(name="gaussian", options=prior.options)

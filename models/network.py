@@ -16,7 +16,8 @@ from bnnzoo.errors import InputError
 from bnnzoo.models.parameters import ParameterInfo, parameter_infos
 
 Factory = Callable[..., nnx.Module]
-"""``factory(in_shape, out_shape, *, rngs) -> nnx.Module`` mapping ``(row, *in_shape)`` to ``(row, *out_shape)``."""
+"""Called as ``factory(in_shape, out_shape, rngs=rngs)``, gives a module that maps a batch of rows
+``(row, *in_shape)`` to ``(row, *out_shape)``."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,6 @@ class Network:
             InputError: the module keeps state that a pure function of its parameters cannot have
                 (batch statistics, random streams), or does not accept these shapes.
         """
-
         # Kept: a module that holds a lambda is equal to no other, so that binding anew for every
         # fit would compile anew.
         if (in_shape, outputs) not in self._bound:
@@ -68,8 +68,8 @@ class Network:
             raise InputError(
                 f"{self.label}: cannot be built for inputs {in_shape}: {_line(error)}"
             ) from error
-        graph, _, rest = nnx.split(module, nnx.Param, ...)
-        _refuse_state(rest, self.label)
+        graph, _, *rest = nnx.split(module, nnx.Param, ...)
+        _refuse_state(rest[0], self.label)
         bound = BoundNetwork(graph, parameter_infos(module, self.gain), in_shape, outputs)
         if not bound.infos:
             raise InputError(f"{self.label}: the module has no nnx.Param to give a prior to")
@@ -117,8 +117,8 @@ def _refuse_arrays(module: nnx.Module, label: str) -> None:
         if isinstance(value, (jax.Array, np.ndarray)):
             name = ".".join(map(str, path))
             raise InputError(
-                f"{label}: {name!r} is an array that is not an nnx.Param, so equal networks could not "
-                "be recognised; make it in __call__"
+                f"{label}: {name!r} is an array that is not an nnx.Param, so equal networks could "
+                "not be recognised; make it in __call__"
             )
 
 

@@ -51,7 +51,7 @@ def parameter_infos(module: nnx.Module, gain: float) -> tuple[ParameterInfo, ...
     """
     infos = []
     for path, value in nnx.to_flat_state(nnx.state(module, nnx.Param)):
-        owner = module
+        owner: Any = module
         for key in path[:-1]:
             inside = isinstance(key, int) or isinstance(owner, Mapping)
             owner = owner[key] if inside else getattr(owner, str(key))
@@ -66,7 +66,7 @@ def parameter_infos(module: nnx.Module, gain: float) -> tuple[ParameterInfo, ...
                 fan_in=fan_in,
                 gain=gain if role == "kernel" else 1.0,
                 forward_scaled=role == "kernel" and bool(getattr(owner, "forward_scaled", False)),
-                keys=tuple(path),
+                keys=tuple(key if isinstance(key, int) else str(key) for key in path),
             )
         )
     return tuple(infos)

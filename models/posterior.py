@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from bnnzoo.errors import InputError, TemperatureError
 from bnnzoo.models import score, tempering
-from bnnzoo.models.handwritten import as_model
+from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.layout import find_sites, site_shapes
 from bnnzoo.models.score import Scored, Site
 
@@ -175,7 +175,7 @@ class Posterior:
         """
         seen = score.run_predictive(self.model, x, values)
         fn = _target(seen)
-        if self.model.handwritten:
+        if isinstance(self.model, HandwrittenModel):
             f = seen.deterministic.get("f")
             if jnp.issubdtype(self.y.dtype, jnp.integer):
                 fn = _as_classes(fn)
@@ -187,7 +187,9 @@ class Posterior:
         f = jnp.broadcast_to(f, (x.shape[0],)) if jnp.ndim(f) == 0 else f
         return Predictive(f.reshape(f.shape[0], -1), fn)
 
-    def predict(self, u: Float[Array, " dim"], x: Float[Array, "row *input"]) -> Float[Array, "row output"]:
+    def predict(
+        self, u: Float[Array, " dim"], x: Float[Array, "row *input"]
+    ) -> Float[Array, "row output"]:
         """Noise-free f at new rows, in and out in original units."""
         scaled = (x - self.scaling.x_mean) / self.scaling.x_std
         f = self.predictive(self.constrain(u), scaled).f
@@ -211,8 +213,8 @@ class Posterior:
         for name, shape in ours.items():
             if name not in fewer or fewer[name][0] != shape:
                 raise InputError(
-                    f"latent site {name!r} belongs to the training rows: minibatches and predictions "
-                    "for new rows are not defined for this model"
+                    f"latent site {name!r} belongs to the training rows: minibatches and "
+                    "predictions for new rows are not defined for this model"
                 )
 
     def _check_factors(self) -> None:
@@ -228,8 +230,8 @@ class Posterior:
         jax.eval_shape(trace, jax.ShapeDtypeStruct((self.dimension,), self.x.dtype))
         if seen_factors:
             raise TemperatureError(
-                f"site {seen_factors[0]!r} is a numpyro.factor: whether it is prior or likelihood is "
-                "not known, so only temperatures of 1 are defined for this model"
+                f"site {seen_factors[0]!r} is a numpyro.factor: whether it is prior or likelihood "
+                "is not known, so only temperatures of 1 are defined for this model"
             )
 
     def _check_priors(self) -> None:
@@ -239,7 +241,8 @@ class Posterior:
             seen = self._score(u)
             T = jnp.asarray(self.posterior_temperature)
             unknown.extend(
-                s.name for s in self.sites
+                s.name
+                for s in self.sites
                 if s.conditional and tempering.tempered(seen.fns[s.name], T) is None
             )
             return seen.log_jacobian
@@ -248,17 +251,17 @@ class Posterior:
         T = self.posterior_temperature
         if unknown and T != 1.0:
             raise TemperatureError(
-                f"posterior_temperature = {T:g}: the conditional prior of site {unknown[0]!r} has no "
-                "known normaliser once tempered; only T = 1 is defined for this model"
+                f"posterior_temperature = {T:g}: the conditional prior of site {unknown[0]!r} has "
+                "no known normaliser once tempered; only T = 1 is defined for this model"
             )
-        # At T = 1 as well, where nothing can be improper: another temperature then compiles nothing.
+        # At T = 1 as well, where nothing is improper: another temperature then compiles nothing.
         for name, margins in jax.device_get(_margins(self)).items():
             # The origin first. Elsewhere another site may overflow, which says nothing of this one.
             if not margins[0] > 0 or np.nanmin(margins) <= 0:
                 where = "" if not margins[0] > 0 else " for some values of the sites it depends on"
                 raise TemperatureError(
-                    f"posterior_temperature = {T:g}: the tempered prior of site {name!r} is improper"
-                    f"{where} (a Student-t needs T < df + 1, a Gamma shape > 1 - T)"
+                    f"posterior_temperature = {T:g}: the tempered prior of site {name!r} is "
+                    f"improper{where} (a Student-t needs T < df + 1, a Gamma shape > 1 - T)"
                 )
 
     # -- pieces ------------------------------------------------------------------------------
@@ -293,7 +296,13 @@ class Posterior:
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Site, ...]]:
         """Model numbers, data and temperatures as leaves; the layout as structure."""
-        leaves = (self.model, self.x, self.y, self.posterior_temperature, self.likelihood_temperature)
+        leaves = (
+            self.model,
+            self.x,
+            self.y,
+            self.posterior_temperature,
+            self.likelihood_temperature,
+        )
         return leaves, self.sites
 
     @classmethod
@@ -359,7 +368,9 @@ def _as_classes(fn: dist.Distribution) -> dist.Distribution:
         return dist.Categorical(logits=jnp.stack([jnp.zeros_like(logits), logits], -1))
     if isinstance(inner, (dist.CategoricalLogits, dist.CategoricalProbs)):
         logits = inner.logits
-        return dist.Categorical(logits=jnp.broadcast_to(logits, (*fn.batch_shape, logits.shape[-1])))
+        return dist.Categorical(
+            logits=jnp.broadcast_to(logits, (*fn.batch_shape, logits.shape[-1]))
+        )
     return fn
 
 

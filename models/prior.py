@@ -74,7 +74,7 @@ class Prior(ABC):
         """Sample every parameter under its path, inside a NumPyro model."""
         return {i.path: numpyro.sample(i.path, self.distribution(i)) for i in infos}
 
-    def check(self, infos: Sequence[ParameterInfo]) -> None:
+    def check(self, infos: Sequence[ParameterInfo]) -> None:  # noqa: B027
         """Raise ``InputError`` where this prior does not fit these parameters."""
 
 
@@ -185,10 +185,11 @@ def make_prior(component: Component) -> Prior:
         changes = dict(rule)
         if "rules" in changes:
             raise OptionError(f"{where}.rules: a rule has no rules of its own")
-        name = changes.pop("name", None)
-        if name is None and component.name is None:
+        own = changes.pop("name", None)
+        name = own or component.name
+        if name is None:
             raise OptionError(f"{where}: a name is needed, as the prior itself has none")
-        given = changes if name is not None else {**options, **changes}
-        priors.append(registry.get("priors", name or component.name).build(given, where))
-        direct.append(name is not None)
+        given = changes if own is not None else {**options, **changes}
+        priors.append(registry.get("priors", name).build(given, where))
+        direct.append(own is not None)
     return RuledPrior(base, tuple(priors), tuple(rules), tuple(direct))

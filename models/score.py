@@ -88,15 +88,15 @@ class _Score(numpyro.primitives.Messenger):
         kind = msg["type"]
         if kind == "control_flow":
             raise InputError(
-                "numpyro's scan and cond hide the sites inside them; write the loop out, or give the "
-                "whole path one site"
+                "numpyro's scan and cond hide the sites inside them; write the loop out, or give "
+                "the whole path one site"
             )
         if kind == "prng_key":
             raise InputError(
-                "the model draws a key (numpyro.prng_key, or a module with apply_rng): random numbers "
-                "outside numpyro.sample have no density"
+                "the model draws a key (numpyro.prng_key, or a module with apply_rng): random "
+                "numbers outside numpyro.sample have no density"
             )
-        name = msg["name"] if "name" in msg else kind
+        name = msg.get("name", kind)
         if kind in ("param", "mutable"):
             raise InputError(
                 f"site {name!r} is a numpyro.{kind}, which stays unsampled; give it a prior with "
@@ -104,7 +104,7 @@ class _Score(numpyro.primitives.Messenger):
             )
         if kind == "plate" and msg["args"][1] not in (None, msg["args"][0]):
             raise InputError(
-                f"plate {name!r} subsamples: leave subsample_size out, minibatches are drawn by the backend"
+                f"plate {name!r} subsamples: leave subsample_size out, backends draw minibatches"
             )
         if kind != "sample":
             return
@@ -121,9 +121,13 @@ class _Score(numpyro.primitives.Messenger):
             msg["value"] = jnp.zeros(fn.shape())
             self.seen.observed[name] = (fn, msg["value"], _weight(msg))
         elif fn.support.is_discrete:
-            raise InputError(f"site {name!r} is discrete: no backend samples it; sum it out of the model")
+            raise InputError(
+                f"site {name!r} is discrete: no backend samples it; sum it out of the model"
+            )
         elif msg["scale"] is not None:
-            raise InputError(f"latent site {name!r} is scaled: a scaled prior has no temperature of its own")
+            raise InputError(
+                f"latent site {name!r} is scaled: a scaled prior has no temperature of its own"
+            )
         else:
             value, term = self.supply(name, fn)
             self.seen.values[name] = msg["value"] = value

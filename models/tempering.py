@@ -27,7 +27,8 @@ def _half_normal(d: dist.HalfNormal, T: Array) -> dist.Distribution:
 
 
 def _log_normal(d: dist.LogNormal, T: Array) -> dist.Distribution:
-    # x^(-1/T) exp(-(log x - m)^2 / (2 s^2 T)) = x^-1 exp((1 - 1/T) log x) exp(...): complete the square.
+    # x^(-1/T) exp(-(log x - m)^2 / (2 s^2 T)): write x^(-1/T) as x^-1 exp((1 - 1/T) log x) and
+    # complete the square.
     return dist.LogNormal(d.loc + d.scale**2 * (T - 1.0), d.scale * jnp.sqrt(T))
 
 

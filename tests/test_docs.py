@@ -29,7 +29,10 @@ def test_examples_run(page, tmp_path, monkeypatch):
     namespace: dict[str, object] = {"__name__": "example"}
     try:
         for number, source in enumerate(blocks(page), 1):
-            exec(compile(source, f"{page.name}, example {number}", "exec"), namespace)
+            exec(
+                compile(source, f"{page.name}, example {number}", "exec", dont_inherit=True),
+                namespace,
+            )
     finally:
         for kind, names in before.items():
             for name in set(registry.list_names(kind)) - names:

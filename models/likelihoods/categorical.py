@@ -33,7 +33,11 @@ class Categorical(Likelihood):
     outputs: int | None
 
     task = "classification"
-    label = "categorical"
+
+    @property
+    def label(self) -> str:
+        """For tables."""
+        return "categorical"
 
     def head(self, outputs: int) -> int:
         """One logit a class."""
@@ -58,8 +62,8 @@ class Categorical(Likelihood):
     summary="Class labels with softmax probabilities.",
     options=CategoricalOptions,
     tags={"task": "classification"},
-    notes="One logit a class, none pinned to zero: the prior identifies them. Its tempered power is "
-    "the likelihood temperature of the cold-posterior literature.",
+    notes="One logit a class, none pinned to zero: the prior identifies them. Its tempered power "
+    "is the likelihood temperature of the cold-posterior literature.",
 )
 def categorical(options: CategoricalOptions) -> Categorical:
     """The likelihood of these options."""

@@ -28,10 +28,12 @@ class GaussianOptions(Options):
     """Options of ``gaussian``."""
 
     noise: Literal["learned", "fixed", "heteroscedastic"] = Field(
-        "learned", description="One sampled standard deviation an output, a known one, or a function of x."
+        "learned",
+        description="One sampled standard deviation an output, a known one, or a function of x.",
     )
     noise_std: Positive | None = Field(
-        None, description="The known standard deviation (fixed only), in modelled (scaled) target units."
+        None,
+        description="The known standard deviation (fixed only), in modelled (scaled) target units.",
     )
     noise_scale: Positive | None = Field(
         None, description="Scale of the half-normal prior on it (learned only); 1 if not given."
@@ -41,9 +43,7 @@ class GaussianOptions(Options):
     )
 
 
-@functools.partial(
-    register_dataclass, data_fields=("number",), meta_fields=("noise", "outputs")
-)
+@functools.partial(register_dataclass, data_fields=("number",), meta_fields=("noise", "outputs"))
 @dataclass(frozen=True)
 class Gaussian(Likelihood):
     """y = f(x) + noise.
@@ -70,7 +70,7 @@ class Gaussian(Likelihood):
         return 2 * outputs if self.noise == "heteroscedastic" else outputs
 
     def sample_noise(self, outputs: int) -> Any:
-        """Standard deviation ``()`` for one output, ``(output,)`` for several; None if it depends on x."""
+        """Standard deviation ``()``, or ``(output,)`` for several; None if it depends on x."""
         if self.noise == "heteroscedastic":
             return None
         if self.noise == "fixed":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import Annotated, Literal
 
@@ -27,7 +28,8 @@ class MLPOptions(Options):
         False, description="Add a layer's input to its output where both have the same width."
     )
     parameterisation: Literal["standard", "ntk"] = Field(
-        "standard", description="ntk: kernels have unit scale and the layer multiplies by 1/sqrt(fan-in)."
+        "standard",
+        description="ntk: kernels have unit scale and the layer multiplies by 1/sqrt(fan-in).",
     )
 
     @field_validator("activation")
@@ -38,12 +40,13 @@ class MLPOptions(Options):
 
 
 class ScaledLinear(nnx.Linear):
-    """A linear layer that divides by sqrt(fan-in) in the forward pass (Jacot et al. 2018, eq. 1)."""
+    """A linear layer that itself divides by sqrt(fan-in) (Jacot et al. 2018, eq. 1)."""
 
     forward_scaled = True
 
     def __call__(self, x: Array) -> Array:  # type: ignore[override]
         """``x @ kernel / sqrt(in_features) + bias``."""
+        assert self.bias is not None
         return x @ self.kernel[...] * self.in_features**-0.5 + self.bias[...]
 
 
@@ -67,9 +70,7 @@ class MLP(nnx.Module):
     ) -> None:
         linear = ScaledLinear if options.parameterisation == "ntk" else nnx.Linear
         sizes = (math.prod(in_shape), *options.widths, *out_shape)
-        self.layers = nnx.List(
-            linear(a, b, rngs=rngs) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nnx.List(linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes))
         self.activation = get_activation(options.activation).function
         self.residual = options.residual
 

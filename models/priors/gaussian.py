@@ -17,9 +17,7 @@ class GaussianOptions(ElementwiseOptions):
     """Options of ``gaussian``; its three ways to match coincide."""
 
 
-@functools.partial(
-    register_dataclass, data_fields=("scale", "bias_std"), meta_fields=("absolute",)
-)
+@functools.partial(register_dataclass, data_fields=("scale", "bias_std"), meta_fields=("absolute",))
 @dataclass(frozen=True)
 class Gaussian(ElementwisePrior):
     """Independent N(0, scale^2)."""
@@ -40,7 +38,8 @@ class Gaussian(ElementwisePrior):
     options=GaussianOptions,
     references=("Neal (1996), Bayesian Learning for Neural Networks, sec. 2.1",),
     tags={"family": ("gaussian", "elementwise"), "tails": "light"},
-    notes="Density of an element: exp(-w^2 / (2 s^2)) / (s sqrt(2 pi)), s = std * gain / sqrt(fan-in).",
+    notes="Density of an element: exp(-w^2 / (2 s^2)) / (s sqrt(2 pi)), "
+    "s = std * gain / sqrt(fan-in).",
 )
 def gaussian(options: GaussianOptions) -> Gaussian:
     """The prior of these options."""

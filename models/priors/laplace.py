@@ -18,9 +18,7 @@ class LaplaceOptions(ElementwiseOptions):
     """Options of ``laplace``."""
 
 
-@functools.partial(
-    register_dataclass, data_fields=("scale", "bias_std"), meta_fields=("absolute",)
-)
+@functools.partial(register_dataclass, data_fields=("scale", "bias_std"), meta_fields=("absolute",))
 @dataclass(frozen=True)
 class Laplace(ElementwisePrior):
     """Independent Laplace(0, scale)."""

@@ -11,13 +11,18 @@ from bnnzoo.registry import register
     "models",
     "bo-surrogate-mlp",
     summary="3x128 tanh regressor with Gaussian weights and learned noise.",
-    references=("Li, Rudner & Wilson (2024), A Study of Bayesian Neural Network Surrogates for BO",),
+    references=(
+        "Li, Rudner & Wilson (2024), A Study of Bayesian Neural Network Surrogates for BO",
+    ),
     tags={"task": "regression", "network": "mlp"},
-    notes="Weights are N(0, 1/fan-in) and biases N(0, 1); the noise is learned, where the published "
-    "code passes a fixed variance as a standard deviation.",
+    notes="Weights are N(0, 1/fan-in) and biases N(0, 1); the noise is learned, where the "
+    "published code passes a fixed variance as a standard deviation.",
 )
 def bo_surrogate_mlp(options: NoOptions) -> Model:
     """The model."""
     return make_model(
-        "mlp", "gaussian", "gaussian", network_options={"widths": [128, 128, 128], "activation": "tanh"}
+        "mlp",
+        "gaussian",
+        "gaussian",
+        network_options={"widths": [128, 128, 128], "activation": "tanh"},
     )

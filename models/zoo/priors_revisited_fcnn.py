@@ -14,10 +14,13 @@ from bnnzoo.registry import register
 class FCNNOptions(Options):
     """Options of ``priors-revisited-fcnn``."""
 
-    prior: Literal["gaussian", "laplace", "student-t"] = Field("gaussian", description="Family of the weights.")
+    prior: Literal["gaussian", "laplace", "student-t"] = Field(
+        "gaussian", description="Family of the weights."
+    )
     std: Positive = Field(1.0, description="Width of the prior, times sqrt(2 / fan-in).")
     match: Literal["variance", "scale"] = Field(
-        "scale", description="scale as published (Laplace then has twice the variance), or variance."
+        "scale",
+        description="scale as published (Laplace then has twice the variance), or variance.",
     )
 
 

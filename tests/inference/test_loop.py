@@ -14,12 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.tree_util import register_dataclass
 
 import bnnzoo as bz
 from bnnzoo import registry
 from bnnzoo.inference import checkpoint, loop
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
+from bnnzoo.models.handwritten import source_hash
 
 SMALL = {"chains": 2, "draws": 250, "warmup": 150, "progress": False}
 
@@ -316,3 +318,40 @@ def test_checkpoint_writes_each_draw_once(data, tmp_path, monkeypatch):
     run = bz.fit(small_model(), data, "hmc", out=tmp_path / "run", **{**SMALL, "draws": 1000})
     draws = sum(array.nbytes for array in draws_of(run).values())
     assert draws < sum(sizes) < 3 * draws
+
+
+def wide(in_shape, out_shape, *, rngs):
+    """A network the registry does not have."""
+    return nnx.Linear(in_shape[0], out_shape[0], rngs=rngs)
+
+
+def narrow(in_shape, out_shape, *, rngs):
+    return nnx.Linear(in_shape[0], out_shape[0], use_bias=False, rngs=rngs)
+
+
+def test_a_model_from_outside_the_registry_has_to_be_given_again(data, tmp_path):
+    folder = tmp_path / "run"
+    run = bz.fit(bz.make_model(wide), data, "hmc", out=folder, **SMALL)
+    x = data.x_test[:3]
+    without = bz.load_run(folder)
+    assert_same(run, without)
+    with pytest.raises(bz.errors.RunError, match="not in the registry"):
+        without.predict(x)
+    again = bz.load_run(folder, model=bz.make_model(wide))
+    np.testing.assert_array_equal(again.predict(x).mean, run.predict(x).mean)
+    with pytest.raises(bz.errors.InputError, match="its source differs"):
+        bz.load_run(folder, model=bz.make_model(narrow))
+    with pytest.raises(bz.errors.InputError, match="its prior is"):
+        bz.load_run(folder, model=bz.make_model(wide, prior="laplace"))
+
+
+def test_a_hand_written_model_is_known_by_what_it_closes_over():
+    def make(std):
+        def model(x, y=None):
+            return std
+
+        return model
+
+    assert source_hash(make(1.0)) == source_hash(make(1.0))
+    assert source_hash(make(1.0)) != source_hash(make(2.0))
+    assert source_hash(functools.partial(make, 1)) != source_hash(functools.partial(make, 2))

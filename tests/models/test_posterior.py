@@ -150,7 +150,7 @@ def test_gradient_is_that_of_finite_differences(case):
         np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["learned noise", "two outputs, heteroscedastic", "classes"])
 def test_minibatches_of_a_partition_average_to_the_whole(case):
     with jax.enable_x64(True):
         post = posterior(case, 0.3, 2.0)
@@ -164,7 +164,7 @@ def test_minibatches_of_a_partition_average_to_the_whole(case):
         assert np.std(estimates) > 0.1, "each batch sees its own rows"
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["learned noise", "two outputs", "classes"])
 def test_pointwise_terms_sum_to_the_whole(case):
     with jax.enable_x64(True):
         post = posterior(case, 0.3, 2.0)

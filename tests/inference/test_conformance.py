@@ -1,0 +1,287 @@
+"""What every entry of the registry must do, with every other.
+
+Models: each allowed prior x network x likelihood has a finite log density and gradient, shapes that
+NumPyro's Predictive agrees with, and one compiled program a structure. Backends: a tiny run on a
+set of combinations in which every pair of levels meets (`make validate`: on all combinations).
+
+A new entry is tested with its default options; what makes it small, and variants of it worth
+testing, are named in SMALL and VARIANTS.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpyro.infer import Predictive
+
+from bnnzoo import registry
+from bnnzoo.datasets import make_dataset
+from bnnzoo.inference import fit
+from bnnzoo.models import Posterior, make_model
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _pairs import all_pairs, full_product
+
+SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
+ROWS, TEST_ROWS, FEATURES, CLASSES = 20, 5, 2, 3
+CHAINS, DRAWS, WARMUP = 2, 20, 20
+
+SMALL = {("networks", "mlp"): {"widths": [3]}}
+VARIANTS = {
+    ("networks", "mlp"): [
+        {"activation": "relu"},
+        {"widths": [3, 3], "residual": True},
+        {"parameterisation": "ntk"},
+    ],
+    ("likelihoods", "gaussian"): [
+        {"noise": "fixed", "noise_std": 0.5},
+        {"noise": "heteroscedastic"},
+    ],
+    ("priors", "gaussian"): [{"rules": {"*": {"name": "laplace"}}}, {"absolute": True}],
+    ("priors", "student-t"): [{"df": 1.5, "match": "iqr"}],
+}
+
+
+def entries(kind, variants=False):
+    """Name and options of every entry of a kind, in their small form."""
+    found = []
+    for name in registry.list_names(kind):
+        small = SMALL.get((kind, name), {})
+        extra = VARIANTS.get((kind, name), []) if variants else []
+        found += [(name, small | options) for options in ({}, *extra)]
+    return found
+
+
+def parts(variants):
+    return {
+        "prior": entries("priors", variants),
+        "network": entries("networks", variants),
+        "likelihood": entries("likelihoods", variants),
+    }
+
+
+def label(row):
+    def text(value):
+        if not isinstance(value, tuple):
+            return str(value)
+        name, options = value
+        changed = ",".join(f"{k}={v}" for k, v in options.items() if k not in ("rules", "widths"))
+        return f"{name}({changed or 'rules'})" if "rules" in options or changed else name
+
+    return "-".join(text(value) for value in row.values())
+
+
+def rows_of(rows):
+    return pytest.mark.parametrize("row", [pytest.param(row, id=label(row)) for row in rows])
+
+
+@functools.cache
+def dataset(task, seed=0):
+    random = np.random.default_rng([SEED, seed])
+    x = random.normal(size=(ROWS + TEST_ROWS, FEATURES))
+    y = x[:, 0] + 0.3 * random.normal(size=len(x))
+    if task == "classification":
+        y = np.argsort(np.argsort(y)) % CLASSES
+    return make_dataset(x[:ROWS], y[:ROWS], x[ROWS:], y[ROWS:], task=task)
+
+
+def make(row, **prior_options):
+    (prior, of_prior), (network, of_network) = row["prior"], row["network"]
+    likelihood, of_likelihood = row["likelihood"]
+    return make_model(
+        network,
+        prior,
+        likelihood,
+        network_options=of_network,
+        prior_options=of_prior | prior_options,
+        likelihood_options=of_likelihood,
+    )
+
+
+# -- models ------------------------------------------------------------------------------------
+
+TRACES: list[str] = []
+
+
+@jax.jit
+def value_and_gradient(post, points):
+    TRACES.append("traced")
+    return jax.vmap(jax.value_and_grad(post.log_density))(points)
+
+
+def check_model(row):
+    task = registry.describe("likelihoods", row["likelihood"][0]).tags["task"]
+    model = make(row)
+    post = Posterior(model, dataset(task))
+    u = jax.jit(post.initial)(jax.random.key(SEED))
+    assert u.shape == (post.dimension,)
+    # Clipped where the square of exp(-u) would leave float32.
+    points = jnp.stack([u, jnp.clip(5 * u, -30, 30)])
+    values, gradients = value_and_gradient(post, points)
+    assert jnp.isfinite(values).all() and jnp.isfinite(gradients).all()
+    assert jnp.all(jnp.any(gradients != 0, axis=0)), "every parameter matters"
+    traced = len(TRACES)
+    other = Posterior(make(row, bias_std=0.5), dataset(task, seed=1), 0.7, 1.3)
+    assert jax.tree.structure(post) == jax.tree.structure(other)
+    assert hash(jax.tree.structure(post)) == hash(jax.tree.structure(other))
+    assert not np.array_equal(value_and_gradient(other, points)[0], values)
+    assert len(TRACES) == traced, "other data, temperatures and scales compile nothing"
+
+    bound = model.bind(dataset(task))
+    # One draw: more are mapped over in a program of their own, which takes seconds to compile.
+    drawn = Predictive(bound, num_samples=1)(jax.random.key(SEED), post.x)
+    assert drawn.pop("y").shape == (1, ROWS)
+    assert {name: v.shape for name, v in drawn.items()} == {
+        site.name: (1, *site.shape) for site in post.sites
+    }
+    given = {name: v[None] for name, v in post.constrain(u).items()}
+    new = Predictive(bound, given)(jax.random.key(SEED), post.x[:4])["y"]
+    assert new.shape == (1, 4) and jnp.isfinite(new).all()
+    assert post.predict(u, post.x[:4]).shape == (4, CLASSES if task == "classification" else 1)
+
+
+@rows_of(full_product(parts(variants=False)))
+def test_every_model_of_the_registry(row):
+    check_model(row)
+
+
+@rows_of(all_pairs(parts(variants=True)))
+def test_every_pair_of_variants(row):
+    check_model(row)
+
+
+@pytest.mark.validate
+@rows_of(full_product(parts(variants=True)))
+def test_every_variant(row):
+    check_model(row)
+
+
+# -- backends ----------------------------------------------------------------------------------
+
+FACTORS = {
+    "backend": registry.list_names("backends"),
+    **parts(variants=False),
+    "posterior_temperature": (1.0, 0.3),
+    "likelihood_temperature": (1.0, 0.5),
+    "dtype": ("float32", "float64"),
+}
+GROUPS = {
+    "posterior",
+    "sample_stats",
+    "warmup_sample_stats",
+    "log_likelihood",
+    "observed_data",
+    "constant_data",
+    "posterior_predictive",
+    "predictions",
+    "predictions_constant_data",
+    "test_scores",
+    "function_draws",
+}
+
+
+def check_run(row):
+    task = registry.describe("likelihoods", row["likelihood"][0]).tags["task"]
+    settings = ("backend", "posterior_temperature", "likelihood_temperature", "dtype")
+    run = fit(
+        make(row),
+        dataset(task),
+        chains=CHAINS,
+        draws=DRAWS,
+        warmup=WARMUP,
+        seed=SEED,
+        progress=False,
+        **{name: row[name] for name in settings},
+    )
+    tree = run.tree
+    assert set(tree.children) == GROUPS
+    assert tree["posterior"].attrs["posterior_temperature"] == row["posterior_temperature"]
+    assert tree["posterior"].attrs["likelihood_temperature"] == row["likelihood_temperature"]
+
+    for site in run.posterior.sites:
+        drawn = tree["posterior"][site.name]
+        assert drawn.dims[:2] == ("chain", "draw")
+        assert drawn.shape == (CHAINS, DRAWS, *site.shape) and drawn.dtype == row["dtype"]
+        assert np.isfinite(drawn).all()
+        first, second = drawn.to_numpy()
+        assert not np.array_equal(first, second), "chains differ"
+        assert len(np.unique(first.reshape(DRAWS, -1), axis=0)) > 1, "the chain moves"
+    assert set(tree["sample_stats"].data_vars) == set(_stats(row["backend"]))
+    assert tree["sample_stats"]["lp"].shape == (CHAINS, DRAWS)
+    assert tree["warmup_sample_stats"]["lp"].shape == (CHAINS, WARMUP)
+
+    sizes = {"chain": CHAINS, "draw": DRAWS}
+    terms = tree["log_likelihood"]["y"]
+    assert dict(terms.sizes) == {**sizes, "row": ROWS} and np.isfinite(terms).all()
+    outputs = CLASSES if task == "classification" else 1
+    f = tree["function_draws"]["f"]
+    assert dict(f.sizes) == {**sizes, "point": TEST_ROWS, "output": outputs}
+    assert np.isfinite(f).all()
+    total = tree["function_draws"]["log_likelihood"]
+    volume = ROWS * np.log(run.posterior.scaling.y_std)
+    np.testing.assert_allclose(terms.sum("row") + volume, total, rtol=1e-3, atol=1e-2)
+    assert dict(tree["posterior_predictive"]["y"].sizes) == {**sizes, "row": ROWS}
+    assert dict(tree["predictions"]["y"].sizes) == {**sizes, "test_row": TEST_ROWS}
+    assert tree["test_scores"]["log_density"].shape == (TEST_ROWS,)
+
+    wanted = {"accuracy", "nll", "brier", "ece"} if task == "classification" else {"rmse", "nll"}
+    metrics = run.metrics()
+    assert wanted <= set(metrics) and np.isfinite(list(metrics.values())).all()
+    assert run.manifest["gradients"] > 0 and run.manifest["state"] == "complete"
+    assert not [flag for flag in run.manifest["flags"] if flag["kind"] == "nan"]
+
+
+def _stats(backend):
+    return registry.get("backends", backend).build({}).stats
+
+
+@rows_of(all_pairs(FACTORS))
+def test_every_pair_of_backend_model_and_temperature(row):
+    check_run(row)
+
+
+@pytest.mark.validate
+@rows_of(full_product(FACTORS))
+def test_every_backend_model_and_temperature(row):
+    check_run(row)
+
+
+# -- the covering set --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3, 2, 1, 2, 2, 2), (1, 4), (4, 3, 5, 2), (2,) * 10])
+def test_every_pair_of_levels_appears(sizes):
+    factors = {f"factor {n}": list(range(size)) for n, size in enumerate(sizes)}
+    rows = all_pairs(factors)
+    for a, b in itertools.combinations(factors, 2):
+        met = {(row[a], row[b]) for row in rows}
+        assert met == set(itertools.product(factors[a], factors[b]))
+    largest, second = sorted(sizes)[-1], sorted(sizes)[-2]
+    assert len(rows) <= 3 * largest * second, "far fewer than the full product"
+    assert all(row.keys() == factors.keys() for row in rows)
+
+
+def test_a_single_factor_or_none():
+    assert all_pairs({"a": [1, 2]}) == [{"a": 1}, {"a": 2}]
+    assert all_pairs({}) == []
+
+
+def test_the_registry_is_covered():
+    """Each entry meets each backend, whatever the registry holds."""
+    rows = all_pairs(FACTORS)
+    for kind, factor in (
+        ("priors", "prior"),
+        ("networks", "network"),
+        ("likelihoods", "likelihood"),
+    ):
+        met = {(row["backend"], row[factor][0]) for row in rows}
+        names = itertools.product(registry.list_names("backends"), registry.list_names(kind))
+        assert met == set(names)
