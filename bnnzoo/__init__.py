@@ -32,7 +32,7 @@ if _TYPE_CHECKING:
     from bnnzoo.models import load_model as load_model
     from bnnzoo.models import make_model as make_model
     from bnnzoo.registry import describe as describe
-    from bnnzoo.registry import list_names as list
+    from bnnzoo.registry import list_names as list  # noqa: F401
     from bnnzoo.registry import register as register
     from bnnzoo.reports import write_report as write_report
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnnzoo.errors import InputError, OptionError, hint
+from bnnzoo.errors import InputError, OptionError, RunError, hint
 from bnnzoo.specs import Component, InferenceSpec, RunSpec, read_tree, spec_from_tree
 
 if TYPE_CHECKING:
@@ -50,6 +50,20 @@ class Plan:
         names = [Path(self.data.name).stem, prior, self.spec.inference.backend]
         words = [re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "run" for name in names]
         return Path(parent) / "-".join([*words, digest[:8]])
+
+    def state(self, folder: str | os.PathLike[str]) -> str:
+        """What a folder holds of this very run: ``"complete"``, ``"stopped"``, ``"running"``.
+
+        Empty where there is nothing, another run or something else; :meth:`fit` says which.
+        """
+        from bnnzoo.store import read_manifest
+
+        folder = Path(folder)
+        try:
+            same = (folder / "run.toml").read_text(encoding="utf-8") == self.spec.to_toml()
+            return str(read_manifest(folder).get("state", "")) if same else ""
+        except (OSError, ValueError, RunError):
+            return ""
 
     def fit(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,14 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.padding import Padding
+
 from bnnzoo.cli.console import console, seconds
 from bnnzoo.cli.errors import guarded
+from bnnzoo.cli.reporting import verdicts
 from bnnzoo.cli.summary import NAMES, metric
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from bnnzoo.inference import Run
+
+
+HEADLINES = {"regression": "rmse", "classification": "accuracy"}
+"""The metric shown beside the log density."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +64,16 @@ class Grid:
     @property
     def size(self) -> int:
         """Number of runs."""
-        return (
-            len(self.datasets) * len(self.priors) * len(self.backends) * len(self.temperatures)
-        )
+        return len(self.datasets) * len(self.priors) * len(self.backends) * len(self.temperatures)
 
     def trees(self, dataset: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Folder name and tree of each run on a data set.
+        """Folder and tree of each run on a data set.
 
         Runs that share compiled programs follow each other: only the temperature differs.
         """
         for prior, backend, T in itertools.product(self.priors, self.backends, self.temperatures):
             yield (
-                f"{dataset}-{prior}-{backend}-T{T:g}",
+                f"{dataset}/{prior}-{backend}-{T:g}",
                 {
                     "data": {"name": dataset, "test_size": self.test_size},
                     "network": {"name": "mlp", **self.datasets[dataset]},
@@ -108,16 +112,21 @@ def run_demo(out: Path, runs: Path, grid: Grid | None = None) -> Path:
     from bnnzoo.reports import write_report
 
     page = write_report(made, out, title="Bayesian neural networks: priors, backends, temperatures")
-    _conclude(shown, page, runs, time.perf_counter() - begun)
+    shown.print()
+    for sentence in verdicts(page):
+        shown.print(sentence, style="bold")
+    shown.print(f"\nDone in {seconds(time.perf_counter() - begun)}. The runs are in {runs}.")
+    shown.print("The page:", style="bold")
+    print(page.resolve())  # one line, however long: terminals make it a link
     return page
 
 
-def _run_dataset(
-    dataset: str, grid: Grid, folder: Path, shown: Console, advance: Any
-) -> list[Run]:
+def _run_dataset(dataset: str, grid: Grid, folder: Path, shown: Console, advance: Any) -> list[Run]:
+    """The runs on one data set, a line each, and what is doubtful about them."""
     from bnnzoo.api import plan
+    from bnnzoo.cli.summary import convergence, warnings_of
 
-    made = []
+    made, doubts = [], []
     for k, (name, tree) in enumerate(grid.trees(dataset)):
         advance(0, name)
         planned = plan(tree)
@@ -129,15 +138,19 @@ def _run_dataset(
                 style="bold",
             )
             shown.print(_heading(data.task), style="dim")
+        kept = planned.state(folder / name) == "complete"
         begun = time.perf_counter()
         run = planned.fit(folder / name, progress=False)
+        found = convergence(run)
+        said = warnings_of(run, found)
+        took = "kept" if kept else seconds(time.perf_counter() - begun)
+        shown.print(f"{_line(run, found['rhat'])} {took:>8}{'  !' if said else ''}")
+        doubts += [f"! {_words(run)}: {line}" for line in said]
         made.append(run)
-        shown.print(_line(run, time.perf_counter() - begun))
         advance(1, name)
+    for line in doubts:
+        shown.print(Padding(line, (0, 0, 0, 2)), style="yellow")
     return made
-
-
-HEADLINES = {"regression": "rmse", "classification": "accuracy"}
 
 
 def _heading(task: str) -> str:
@@ -145,33 +158,20 @@ def _heading(task: str) -> str:
     return f"{columns} {'R-hat':>7} {'time':>8}"
 
 
-def _line(run: Run, elapsed: float) -> str:
-    """One run in a line of 80 columns: scores, convergence, time, and whether it is doubtful."""
-    from bnnzoo.cli.summary import convergence, warnings_of
-
+def _line(run: Run, rhat: float | None) -> str:
+    """What was run and how well it predicts, in columns."""
     inference, scores = run.spec.inference, run.manifest["metrics"]
     headline = HEADLINES[run.manifest["data"]["task"]]
-    found = convergence(run)
-    rhat = "-" if found["rhat"] is None else f"{found['rhat']:.3f}"
-    kept = elapsed < 0.5 * run.manifest["wall_seconds"]
-    doubts = len(warnings_of(run, found))
     return (
         f"  {run.spec.prior.name:<10} {inference.backend:<14} "
         f"{inference.posterior_temperature:<4g} {metric('nll', scores['nll']):>7} "
-        f"{metric(headline, scores[headline]):>10} {rhat:>7} "
-        f"{'kept' if kept else seconds(elapsed):>8}{'  !' if doubts else ''}"
+        f"{metric(headline, scores[headline]):>10} {'-' if rhat is None else f'{rhat:.3f}':>7}"
     )
 
 
-def _conclude(shown: Console, page: Path, runs: Path, elapsed: float) -> None:
-    from bnnzoo.cli.reporting import verdicts
-
-    shown.print()
-    for sentence in verdicts(page):
-        shown.print(sentence, style="bold")
-    shown.print("\n  !  something to know of this run: the page says what")
-    shown.print(f"\nDone in {seconds(elapsed)}. The runs are in {runs}.")
-    shown.print(f"The page: {page.resolve()}")
+def _words(run: Run) -> str:
+    inference = run.spec.inference
+    return f"{run.spec.prior.name}, {inference.backend}, T={inference.posterior_temperature:g}"
 
 
 @contextmanager
@@ -193,12 +193,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/demo"), help="folder of the runs")
     given = parser.parse_args(arguments)
 
-    def command() -> None:
+    def command() -> int:
         try:
             run_demo(given.out, given.runs)
         except KeyboardInterrupt:
-            print("\nbnnzoo: interrupted; the same command goes on", file=sys.stderr)
-            os._exit(130)  # not waiting for threads
+            print("bnnzoo: interrupted; the same command goes on", file=sys.stderr)
+            return 130
+        return 0
 
     return guarded(command)
 

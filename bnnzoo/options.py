@@ -59,11 +59,23 @@ def parse_options[O: BaseModel](
         raise OptionError(_one_line(error, where)) from None
 
 
+_NEEDED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "should be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "should be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "should be true or false"),
+    **dict.fromkeys(("tuple_type", "list_type"), "should be a list"),
+    "dict_type": "should be a table of options",
+    "string_type": "should be text",
+}
+"""What pydantic says of a wrong type, in a user's words."""
+
+
 def _one_line(error: ValidationError, where: str) -> str:
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in (where, *first["loc"]) if part != "")
     message = first["msg"].removeprefix("Value error, ")
     message = (message[0].lower() + message[1:]).replace("input should", "should")
+    message = _NEEDED.get(first["type"], message)
     if first["type"] == "missing":
         return f"{path} is required"
     if first["type"] == "extra_forbidden":

@@ -9,6 +9,7 @@ that is stopped anywhere goes on to the same draws.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -57,10 +58,18 @@ def segment_steps(dimension: int) -> int:
     return int(np.clip(SEGMENT_BYTES // (4 * dimension), 1, SEGMENT_STEPS))
 
 
-@jax.jit
+# It runs once a chain and its random draws are most of what there is to compile: unoptimised, that
+# takes half the time.
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 def _start(backend: Backend, posterior: Posterior, key: Array) -> tuple[Any, Array]:
     u, value = find_start(posterior, key)
-    return backend.init(posterior, u), value
+    state = backend.init(posterior, u)
+    # Types as a segment returns them: a weakly typed leaf would compile the segment a second time.
+    return jax.tree.map(_strong, state), value
+
+
+def _strong(leaf: Any) -> Array:
+    return jax.lax.convert_element_type(leaf, jnp.result_type(leaf))
 
 
 def _segment(

@@ -12,12 +12,12 @@ import xarray as xr
 
 from bnnzoo.errors import InputError
 from bnnzoo.inference.chains import Chains
-from bnnzoo.inference.prediction import (
-    Prediction,
+from bnnzoo.inference.evaluation import (
     constrain_draws,
-    in_chunks,
     pointwise_log_likelihood,
+    total_log_likelihood,
 )
+from bnnzoo.inference.prediction import Prediction
 from bnnzoo.models.layout import tree_name
 from bnnzoo.models.posterior import Posterior
 
@@ -58,10 +58,10 @@ def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> x
         "warmup_sample_stats": _statistics(chains.warmup_stats, "draw"),
         "observed_data": xr.Dataset({"y": _rows(data.y, "row")}),
         "constant_data": xr.Dataset({"x": _rows(data.x, "row")}),
-        "function_draws": _function_draws(posterior, values, chains, seed, dtype),
     }
     groups["posterior"].attrs |= temperatures
     likelihood = _log_likelihood(posterior, chains.u)
+    groups["function_draws"] = _function_draws(posterior, values, chains, likelihood, seed, dtype)
     if likelihood is not None:
         groups["log_likelihood"] = likelihood
     groups["posterior_predictive"] = _target_draws(
@@ -165,7 +165,12 @@ def _test_scores(
 
 
 def _function_draws(
-    posterior: Posterior, values: Mapping[str, np.ndarray], chains: Chains, seed: int, dtype: str
+    posterior: Posterior,
+    values: Mapping[str, np.ndarray],
+    chains: Chains,
+    likelihood: xr.Dataset | None,
+    seed: int,
+    dtype: str,
 ) -> xr.Dataset:
     """Function values and total log-likelihood of every draw: what convergence is judged on."""
     data = posterior.data
@@ -180,7 +185,11 @@ def _function_draws(
     f = Prediction(posterior, values, x, seed, dtype).f
     if data.task == "classification":
         f = np.asarray(jax.nn.log_softmax(jnp.asarray(f), axis=-1))
-    total = _total_log_likelihood(posterior, chains.u)
+    if likelihood is not None and likelihood.sizes["draw"] == chains.u.shape[1]:
+        total = likelihood["y"].sum("row").to_numpy()
+    else:
+        total = total_log_likelihood(posterior, chains.u.reshape(-1, posterior.dimension))
+        total = total.reshape(chains.u.shape[:2])
     made = xr.Dataset(
         {
             "f": xr.DataArray(f, dims=("chain", "draw", "point", "output")),
@@ -188,19 +197,3 @@ def _function_draws(
         }
     )
     return made.assign_coords(chain=np.arange(f.shape[0]), draw=np.arange(f.shape[1]))
-
-
-@jax.jit
-def _log_likelihoods(posterior: Posterior, u: Any) -> Any:
-    return jax.vmap(posterior.log_likelihood)(u)
-
-
-def _total_log_likelihood(posterior: Posterior, u: np.ndarray) -> np.ndarray:
-    flat = u.reshape(-1, posterior.dimension)
-    pieces = [
-        out
-        for _, out in in_chunks(
-            lambda part: _log_likelihoods(posterior, part), (flat,), len(flat), posterior.rows * 50
-        )
-    ]
-    return np.concatenate(pieces).reshape(u.shape[:2])

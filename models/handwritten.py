@@ -7,6 +7,7 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Callable
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -42,7 +43,8 @@ class HandwrittenModel:
     @property
     def label(self) -> str:
         """The function's name."""
-        return getattr(self.fn, "__name__", type(self.fn).__name__)
+        fn = self.fn.func if isinstance(self.fn, functools.partial) else self.fn
+        return getattr(fn, "__name__", type(fn).__name__)
 
     @property
     def spec(self) -> RunSpec:
@@ -86,21 +88,31 @@ def source_hash(fn: Callable[..., Any]) -> str:
 
 def _feed(digest: Any, value: Any, depth: int) -> None:
     if isinstance(value, functools.partial):
-        value = (value.func, value.args, sorted(value.keywords.items()))
+        value = (value.func, value.args, value.keywords)
+    if isinstance(value, dict):
+        value = sorted(value.items(), key=lambda item: repr(item[0]))
+    digest.update(b";")  # (1, 23) is not (12, 3)
     if isinstance(value, (tuple, list)):
         for part in value:
             _feed(digest, part, depth)
-    elif isinstance(value, (np.ndarray, jax.Array)):
-        digest.update(np.asarray(value).tobytes())
+    elif isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        array = np.asarray(value)
+        digest.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
     elif isinstance(value, (int, float, complex, str, bytes, bool, type(None))):
         digest.update(repr(value).encode())
+    elif isinstance(value, CodeType):
+        digest.update(value.co_code)
+        _feed(digest, (value.co_names, value.co_consts), depth)
     elif callable(value) and depth < DEEPEST:
         code = getattr(value, "__code__", None)
         try:
             digest.update(inspect.getsource(value).encode())
         except (OSError, TypeError):
-            digest.update(code.co_code if code else repr(type(value)).encode())
+            _feed(digest, code or repr(type(value)), depth)
         _feed(digest, getattr(value, "__defaults__", None) or (), depth + 1)
+        _feed(digest, getattr(value, "__kwdefaults__", None) or {}, depth + 1)
+        if code is None and not inspect.isclass(value):  # an object that is called
+            _feed(digest, getattr(value, "__dict__", {}), depth + 1)
         for cell in getattr(value, "__closure__", None) or ():
             with contextlib.suppress(ValueError):  # a cell that is still empty
                 _feed(digest, cell.cell_contents, depth + 1)

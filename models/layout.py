@@ -77,7 +77,8 @@ def _conditional_sites(
             name: [fn.log_prob(fixed[name]), *jax.tree.leaves(fn)] for name, fn in seen.fns.items()
         }
 
-    example = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes.items()}
+    real = jnp.result_type(float)
+    example = {name: jax.ShapeDtypeStruct(shape, real) for name, shape in shapes.items()}
     closed, out_shapes = jax.make_jaxpr(parameters, return_shape=True)(example, example)
     outputs = [name for name, leaves in sorted(out_shapes.items()) for _ in leaves]
     reached = _depends_on_first(closed.jaxpr, len(example))

@@ -37,6 +37,10 @@ class Network:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Bound modules hold functions of JAX, which cannot be pickled.
+        return {**self.__dict__, "_bound": {}}
+
     def bind(self, in_shape: tuple[int, ...], outputs: int) -> BoundNetwork:
         """Fix the shapes.
 

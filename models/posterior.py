@@ -257,7 +257,7 @@ class Posterior:
         # At T = 1 as well, where nothing is improper: another temperature then compiles nothing.
         for name, margins in jax.device_get(_margins(self)).items():
             # The origin first. Elsewhere another site may overflow, which says nothing of this one.
-            if not margins[0] > 0 or np.nanmin(margins) <= 0:
+            if T != 1.0 and (not margins[0] > 0 or np.nanmin(margins) <= 0):
                 where = "" if not margins[0] > 0 else " for some values of the sites it depends on"
                 raise TemperatureError(
                     f"posterior_temperature = {T:g}: the tempered prior of site {name!r} is "

@@ -108,6 +108,8 @@ class _Score(numpyro.primitives.Messenger):
             )
         if kind != "sample":
             return
+        if name in self.seen.values or name in self.seen.observed:
+            raise InputError(f"site {name!r} is sampled twice; give every site a name of its own")
         if not msg["is_observed"] and (extra := msg["kwargs"].get("sample_shape")):
             msg["fn"] = msg["fn"].expand((*extra, *msg["fn"].batch_shape))
             msg["kwargs"]["sample_shape"] = ()

@@ -29,17 +29,18 @@ def console(widest: int = WIDEST) -> Console:
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
-def table(*columns: str, numbers: Sequence[str] = (), wraps: str) -> Table:
+def table(*columns: str, numbers: Sequence[str] = (), wraps: str, gap: int = 2) -> Table:
     """An open table, without lines.
 
     Args:
         columns: headers; the first column is coloured.
         numbers: those set to the right.
         wraps: the one whose cells may go on in the next line.
+        gap: blanks between columns.
     """
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for k, name in enumerate(columns):
         made.add_column(
             name,
@@ -94,10 +95,3 @@ def seconds(value: float | None) -> str:
         return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
     whole = round(value)
     return f"{whole // 60} min {whole % 60:02d} s"
-
-
-def number(value: Any, digits: int = 4) -> str:
-    """A number for a table, to so many significant digits."""
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        return "-" if value is None else str(value)
-    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"

@@ -16,8 +16,10 @@ import typer
 
 from bnnzoo.cli.console import Json, console, print_json
 
-PACKAGES = ("bnnzoo", "jax", "jaxlib", "numpyro", "blackjax", "flax", "arviz", "xarray", "zarr")
-PACKAGES += ("numpy", "scipy", "scikit-learn", "pandas", "typer", "rich", "pydantic")
+PACKAGES = [
+    *("bnnzoo", "jax", "jaxlib", "numpyro", "blackjax", "flax", "arviz", "xarray", "zarr"),
+    *("numpy", "scipy", "scikit-learn", "pandas", "typer", "rich", "pydantic"),
+]
 
 
 class Check(NamedTuple):

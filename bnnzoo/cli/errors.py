@@ -60,5 +60,5 @@ def _usage(error: Any) -> str:
         return f"unknown option {error.option_name} of {path}{hint(error.option_name, known, 6)}"
     if kind == "MissingParameter" and error.param is not None:
         needed = (error.param.metavar or error.param.name).upper().rstrip(".")
-        return f"{path} needs {needed}; see {path} --help"
+        return f"{path.removeprefix('bnnzoo ')} needs {needed}; see {path} --help"
     return f"{message[:1].lower()}{message[1:]}; see {path} --help"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from bnnzoo.cli import options as o
 from bnnzoo.cli.console import Json, console, counted, facts, print_json
 from bnnzoo.cli.summary import describe_run, show_run
-from bnnzoo.cli.userfile import is_file_model, load_function, require_model
+from bnnzoo.cli.userfile import load_function, require_model
 
 if TYPE_CHECKING:
     from bnnzoo.api import Plan
@@ -50,13 +51,10 @@ def fit(
     limit = o.read_seconds(max_time)
     from bnnzoo.api import plan
 
-    name = tree.get("model", {}).get("name") if isinstance(tree.get("model"), dict) else None
-    if is_file_model(name):
-        planned = plan(_without_name(tree), load_function(name))
-    else:
-        planned = plan(tree)
+    reference = o.file_model(tree)
+    planned = plan(tree, load_function(reference) if reference else None)
     folder = out or planned.folder()
-    before = _found(planned, folder)
+    before = planned.state(folder)
     if not as_json:
         _announce(planned, folder, before)
     with _resumable(folder):
@@ -70,10 +68,7 @@ def fit(
 
 def resume(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="The hand-written model of the run: my.py:model.", metavar="FILE:FUNCTION"),
-    ] = None,
+    model: o.AgainFlag = None,
     max_time: Annotated[
         str | None, typer.Option(help="Stop again after so many seconds.", metavar="SECONDS")
     ] = None,
@@ -131,38 +126,13 @@ def _label(model: Any) -> str:
     return f"{model.label} (hand-written)" if model.handwritten else model.label
 
 
-def _found(planned: Plan, folder: Path) -> str:
-    """The state of this very run in a folder; empty for anything else, which fit looks into."""
-    try:
-        same = (folder / "run.toml").read_text(encoding="utf-8") == planned.spec.to_toml()
-    except (OSError, ValueError):
-        return ""
-    return _state(folder) if same else ""
-
-
-def _state(folder: Path) -> str:
-    from bnnzoo.errors import BnnzooError
-    from bnnzoo.store import read_manifest
-
-    try:
-        return str(read_manifest(folder).get("state", ""))
-    except BnnzooError:
-        return ""
-
-
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """An interrupt ends with the command that goes on."""
     try:
         yield
     except KeyboardInterrupt:
-        import sys
-
-        again = f"; go on with: bnnzoo resume {shlex.quote(str(folder))}" if _state(folder) else ""
+        begun = (folder / "manifest.json").is_file()
+        again = f"; go on with: bnnzoo resume {shlex.quote(str(folder))}" if begun else ""
         print(f"bnnzoo: interrupted{again}", file=sys.stderr)
         raise typer.Exit(130) from None
-
-
-def _without_name(tree: dict[str, Any]) -> dict[str, Any]:
-    kept = {k: v for k, v in tree["model"].items() if k != "name"}
-    return {**tree, "model": kept}

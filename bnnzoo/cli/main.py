@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -36,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command, function in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "list": catalogue.list_entries,
     "describe": catalogue.describe,
     "fit": fitting.fit,
@@ -45,11 +45,12 @@ for command, function in {
     "report": reporting.report,
     "runs": reporting.runs,
     "doctor": doctor.doctor,
-}.items():
-    app.command(command)(function)
+}
+for name, function in COMMANDS.items():
+    app.command(name)(function)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool | None) -> None:
     if wanted:
         from importlib.metadata import version
 
@@ -57,22 +58,19 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def root(
-    ctx: typer.Context,
     version: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
         ),
-    ] = False,
+    ] = None,
 ) -> None:
     """A zoo of Bayesian neural networks: choose, fit, compare.
 
     Start with `bnnzoo list priors`, then `bnnzoo fit --dataset diabetes --prior student-t`.
     """
-    if ctx.invoked_subcommand is None:
-        print(ctx.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; see :func:`bnnzoo.cli.errors.guarded`.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     command = typer.main.get_command(app)
     # Not standalone: typer would draw boxes around errors and print tracebacks of its own.
     return guarded(lambda: command.main(given, prog_name="bnnzoo", standalone_mode=False))

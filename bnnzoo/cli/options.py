@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,8 @@ DatasetFlag = Annotated[
     str | None, _flag(DATA, "A name of `bnnzoo list datasets`, or a CSV file.", metavar="NAME|CSV")
 ]
 TargetFlag = Annotated[
-    str | None, _flag(DATA, "Column of the CSV file to predict; default the last.", metavar="COLUMN")
+    str | None,
+    _flag(DATA, "Column of a CSV file to predict; default the last.", metavar="COLUMN"),
 ]
 ModelFlag = Annotated[
     str | None,
@@ -80,6 +82,11 @@ JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print JSON, for scripts.", rich_help_panel=OUTPUT)
 ]
 
+AgainFlag = Annotated[
+    str | None,
+    typer.Option(help="The run's own hand-written model: my.py:model.", metavar="FILE:FUNCTION"),
+]
+
 PLACES: dict[str, tuple[str, str]] = {
     "dataset": ("data", "name"),
     "target": ("data", "target"),
@@ -125,7 +132,7 @@ def make_tree(
         section, option = PLACES[flag]
         part = tree.setdefault(section, {})
         if not isinstance(part, dict):
-            raise OptionError(f"{config}: {section} = {part!r}; a section, [{section}], is expected")
+            raise OptionError(f"{config}: {section} = {part!r}: a section is expected")
         part[option] = read_value(value) if flag in NUMBERS else value
     return override(tree, assignments)
 
@@ -141,3 +148,15 @@ def read_seconds(text: str | None) -> float | None:
     if not value > 0:
         raise OptionError(f"--max-time {text}: a number of seconds above 0 is needed")
     return value
+
+
+def file_model(tree: dict[str, Any]) -> str | None:
+    """Take ``my.py:model`` out of a tree whose model is a function in a file, else None."""
+    model = tree.get("model")
+    if not isinstance(model, dict):
+        return None
+    name = model.get("name")
+    if not isinstance(name, str) or not re.search(r"\.py(:|$)", name):
+        return None
+    del model["name"]
+    return name

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bnnzoo.cli.console import Json, console, counted, print_json
+from bnnzoo.cli.options import AgainFlag
 from bnnzoo.cli.userfile import load_function, require_model
 
 if TYPE_CHECKING:
@@ -32,10 +33,7 @@ def predict(
         Path | None,
         typer.Option("--out", "-o", help="CSV file to write; default stdout.", metavar="FILE"),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="The hand-written model of the run: my.py:model.", metavar="FILE:FUNCTION"),
-    ] = None,
+    model: AgainFlag = None,
     as_json: Json = False,
 ) -> None:
     """Predict new rows.

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bnnzoo.cli.console import Json, console, counted, print_json, table
 from bnnzoo.cli.summary import metric
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 SHOWN = {
-    "regression": {"nll": "NLL", "rmse": "RMSE", "coverage_90": "cov. 90"},
+    "regression": {"nll": "NLL", "rmse": "RMSE", "coverage_90": "90 %"},
     "classification": {"nll": "NLL", "accuracy": "acc.", "ece": "ECE"},
 }
 """Metrics in the list of runs, which has to fit 80 columns."""
@@ -39,19 +42,23 @@ def runs(
     if not found:
         out.print(f"No runs under {folder}")
         return
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[tuple[Path, str], list[dict[str, Any]]] = {}
     for record in found:
-        groups.setdefault(record["data"] or "", []).append(record)
-    for k, (data, members) in enumerate(groups.items()):
-        out.print(("\n" if k else "") + (data or "Unreadable"), style="bold")
-        out.print(_table(folder, members))
+        place = Path(record["run"]).parent
+        groups.setdefault((place, record["data"] or "unreadable"), []).append(record)
+    for (place, data), members in groups.items():
+        out.print(f"{data}, in {place}", style="bold")
+        out.print(_table(members))
         for record in members:
             if record["problem"]:
                 out.print(record["problem"], style="yellow")
-    text = f"\n{counted(len(found), 'run')}"
-    if any(record["state"] in ("complete", "stopped") for record in found):
-        text += f". Compare: bnnzoo report {folder} -o report.html"
+        out.print()
+    text = counted(len(found), "run")
+    if any(record["flags"] for record in found):
+        text += "; under ! the number of flags, which a report puts in words"
     out.print(text, style="dim")
+    if any(record["state"] in ("complete", "stopped") for record in found):
+        out.print(f"Compare: bnnzoo report {folder} -o report.html", style="dim")
 
 
 def report(
@@ -59,9 +66,9 @@ def report(
         list[Path],
         typer.Argument(help="Run folders, or folders that hold runs.", metavar="RUN..."),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Page to write.", metavar="FILE")
-    ] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Page to write.", metavar="FILE")] = Path(
+        "report.html"
+    ),
     title: Annotated[str | None, typer.Option(help="Title of the page.", metavar="TEXT")] = None,
     as_json: Json = False,
 ) -> None:
@@ -151,7 +158,7 @@ def _record(path: Path) -> dict[str, Any]:
     for key in ("state", "label", "created", "wall_seconds"):
         made[key] = manifest.get(key)
     made["metrics"], made["flags"] = manifest.get("metrics", {}), manifest.get("flags", [])
-    made["data"], made["task"] = data.get("name", spec.get("data", {}).get("name")), data.get("task")
+    made["data"], made["task"] = spec.get("data", {}).get("name"), data.get("task")
     for section in ("prior", "likelihood"):
         made[section] = spec.get(section, {}).get("name")
     made["model"] = spec.get("model", {}).get("name") or spec.get("network", {}).get("name")
@@ -160,27 +167,25 @@ def _record(path: Path) -> dict[str, Any]:
     return made
 
 
-def _table(folder: Path, records: Sequence[dict[str, Any]]) -> Any:
+def _table(records: Sequence[dict[str, Any]]) -> Table:
+    """The runs on one data set in one folder."""
     task = next((r["task"] for r in records if r["task"]), "")
     metrics = SHOWN.get(task, {})
     tempered = any(r["likelihood_temperature"] not in (None, 1) for r in records)
-    temperatures = ["T", "L"] if tempered else ["T"]
-    flagged = ["flags"] if any(r["flags"] for r in records) else []
+    temperatures = ["posterior_temperature", *(["likelihood_temperature"] if tempered else [])]
+    flagged = ["!"] if any(r["flags"] for r in records) else []
     states = ["state"] if any(r["state"] != "complete" for r in records) else []
-    columns = ["run", "prior", "backend", *temperatures, *metrics.values(), *flagged, *states]
-    numbers = [*temperatures, *metrics.values(), *flagged]
-    made = table(*columns, numbers=numbers, wraps="run")
-    found_itself = any(Path(record["run"]) == folder for record in records)
+    numbers = ["T", *(["L"] if tempered else []), *metrics.values(), *flagged]
+    made = table("run", "prior", "backend", *numbers, *states, numbers=numbers, wraps="run", gap=1)
     for record in records:
-        values = [record["posterior_temperature"], record["likelihood_temperature"]]
-        cells = [
-            os.path.relpath(record["run"], folder.parent if found_itself else folder),
+        values = [record[name] for name in temperatures]
+        made.add_row(
+            Path(record["run"]).name,
             record["prior"] or record["model"] or "-",
             record["backend"] or "-",
-            *("-" if v is None else f"{v:g}" for v in values[: len(temperatures)]),
+            *("-" if value is None else f"{value:g}" for value in values),
             *(metric(key, record["metrics"].get(key)) for key in metrics),
             *(str(len(record["flags"]) or "") for _ in flagged),
             *(STATES.get(record["state"], record["state"]) for _ in states),
-        ]
-        made.add_row(*cells)
+        )
     return made

@@ -24,6 +24,12 @@ NAMES = {
 """Metrics as they are shown, in this order."""
 
 
+KEPT = [
+    *("state", "label", "created", "device", "gradients", "wall_seconds", "compile_seconds"),
+    *("warmup_seconds", "sampling_seconds", "metrics", "flags"),
+]
+"""Entries of the manifest that a script is given."""
+
 PERCENT = {"coverage_50", "coverage_90", "accuracy"}
 
 
@@ -39,11 +45,9 @@ def metric(name: str, value: float | None) -> str:
 def describe_run(run: Run) -> dict[str, Any]:
     """A run as plain data, for JSON."""
     manifest = run.manifest
-    kept = ("state", "label", "created", "device", "gradients", "wall_seconds", "compile_seconds")
-    kept += ("warmup_seconds", "sampling_seconds", "metrics", "flags")
     return {
         "run": str(run.path),
-        **{key: manifest.get(key) for key in kept},
+        **{key: manifest.get(key) for key in KEPT},
         "convergence": convergence(run),
         "data": {k: v for k, v in manifest["data"].items() if k != "metadata"},
         "spec": run.spec.to_tree(),
@@ -91,7 +95,8 @@ def warnings_of(run: Run, found: dict[str, Any]) -> list[str]:
     lines = []
     if found["rhat"] is not None and found["rhat"] > found["limit"]:
         lines.append(
-            f"not converged: R-hat of function values is {found['rhat']:.2f}, above {found['limit']}"
+            f"not converged: R-hat of function values is {found['rhat']:.2f}, "
+            f"above {found['limit']}"
         )
     if found["divergences"]:
         sizes = run.tree["posterior"].sizes
@@ -108,6 +113,7 @@ def warnings_of(run: Run, found: dict[str, Any]) -> list[str]:
 
 
 def convergence(run: Run) -> dict[str, Any]:
+    """Worst R-hat and effective draws of function values, and the number of divergences."""
     from bnnzoo.reports.diagnostics import RHAT_BAD, diagnose
 
     diagnosed = diagnose(run.tree)

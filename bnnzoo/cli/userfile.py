@@ -14,11 +14,6 @@ from typing import Any
 from bnnzoo.errors import InputError, RunError, UnknownNameError, hint
 
 
-def is_file_model(name: str | None) -> bool:
-    """Whether a model's name means a function in a file."""
-    return name is not None and re.search(r"\.py(:|$)", name) is not None
-
-
 def load_function(reference: str) -> Callable[..., Any]:
     """The function that ``file.py:function`` names; the file is run, as Python would import it.
 

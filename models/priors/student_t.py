@@ -48,8 +48,8 @@ class StudentT(ElementwisePrior):
     options=StudentTOptions,
     references=("Fortuin et al. (2022), Bayesian Neural Network Priors Revisited, sec. 4",),
     tags={"family": ("heavy-tailed", "elementwise"), "tails": "polynomial"},
-    notes="With match = variance the scale is std * sqrt((df - 2) / df) (times gain / sqrt(fan-in)),"
-    " which needs df > 2; with df <= 2 choose match = iqr or scale. The posterior at temperature T "
+    notes="With match = variance the scale is std * sqrt((df - 2) / df) (by gain / sqrt(fan-in)), "
+    "which needs df > 2; with df <= 2 choose match = iqr or scale. The posterior at temperature T "
     "needs T < df + 1, or the tempered prior is improper.",
 )
 def student_t(options: StudentTOptions) -> StudentT:

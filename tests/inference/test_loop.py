@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import jax
@@ -73,6 +74,24 @@ def test_a_second_fit_of_the_same_shapes_compiles_nothing(backend, data, compila
         likelihood_temperature=0.9, **SMALL,
     )  # fmt: skip
     assert compilations == []
+
+
+def test_a_fit_traces_each_program_once_and_in_the_main_thread(data, monkeypatch):
+    """NumPyro's handler stack is global, so a trace in a worker thread could corrupt another's."""
+    traced = []
+    density = bz.Posterior.log_density
+
+    def spy(self, u, batch=None):
+        traced.append(threading.current_thread() is threading.main_thread())
+        return density(self, u, batch)
+
+    monkeypatch.setattr(bz.Posterior, "log_density", spy)
+    model = bz.make_model(network_options={"widths": [4]})  # shapes no other test has
+    bz.fit(model, data, "hmc", **SMALL)
+    assert traced and all(traced)
+    before = len(traced)
+    bz.fit(model, data, "hmc", **SMALL)
+    assert len(traced) == before
 
 
 def test_same_seed_same_draws_other_seed_others(data):

@@ -4,6 +4,7 @@ Random: variances of functions, at 6 standard errors (`_tools.assert_variance`, 
 """
 
 import math
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,20 @@ NUMPY = {
     "sin": np.sin,
     "identity": lambda z: z,
 }
+
+
+def test_gains_are_those_of_the_card():
+    def gain(activation, widths=(4,)):
+        options = {"activation": activation, "widths": list(widths)}
+        infos = make_model(network_options=options).bind(DATA).bound.infos
+        (gain,) = {i.gain for i in infos if i.role == "kernel"}
+        return gain
+
+    rectifiers = {"relu", "gelu", "silu"}
+    assert {a: gain(a) for a in ACTIVATIONS} == {
+        a: math.sqrt(2) if a in rectifiers else 1.0 for a in ACTIVATIONS
+    }
+    assert gain("relu", widths=()) == 1.0, "nothing is rectified in a linear model"
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -230,6 +245,13 @@ def test_a_module_that_holds_a_lambda_still_shares_programs():
     other = make_dataset(X, 2 * X[:, 1], task="regression")
     posts = [Posterior(model, data) for data in (DATA, other)]
     assert len({jax.tree.structure(post) for post in posts}) == 1
+
+
+def test_a_model_that_was_bound_can_still_be_pickled():
+    model = make_model(network_options={"widths": [3]})
+    first = model.bind(DATA)
+    again = pickle.loads(pickle.dumps(model)).bind(DATA)
+    assert jax.tree.structure(again) == jax.tree.structure(first)
 
 
 def test_shared_layers_are_one_parameter():

@@ -253,6 +253,15 @@ SUPPORTS = {
 }
 
 
+def test_a_sample_shape_counts():
+    def model(x, y=None):
+        SUPPORTS["sample_shape"]()
+        with numpyro.plate("two", 2):
+            numpyro.sample("in a plate", dist.Normal(), sample_shape=(3, 1))
+
+    assert [site.shape for site in Posterior(model, REGRESSION).sites] == [(2, 3), (3, 2)]
+
+
 @pytest.mark.parametrize("support", SUPPORTS)
 def test_coordinates_are_inverse_and_the_jacobian_is_numpyros(support):
     def model(x, y=None):

@@ -1,5 +1,7 @@
 """Predictions in original units against NumPy, for zoo models and for hand-written ones."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -198,6 +200,36 @@ def test_logits_are_told_from_a_single_function():
 
     f, _ = Posterior(model, YES_NO).predictive({"w": W}, jnp.asarray(NEW, jnp.float32))
     np.testing.assert_allclose(f, np.stack([np.zeros(4), NEW @ np.array(W)], 1), rtol=1e-5)
+
+
+def regression_with(width, scale=1.0):
+    def model(x, y=None):
+        w = numpyro.sample("w", dist.Normal(0, scale).expand((width,)).to_event(1))
+        with numpyro.plate("data", x.shape[0]):
+            numpyro.sample("y", dist.Normal(x @ w, 1.0), obs=y)
+
+    return model
+
+
+def test_the_source_hash_sees_what_a_model_closes_over():
+    """Or a folder that holds one model's run would be given back for another."""
+    distinct = [
+        regression_with(2),
+        regression_with(3),
+        regression_with(2, scale=2.0),
+        regression_with(2, scale=np.array([1.0, 2.0])),
+        regression_with(2, scale=np.array([[1.0], [2.0]])),
+        regression_with(2, scale=31),  # closed over in the order of names: 31, 2
+        regression_with(12, scale=3),
+        functools.partial(line, y=None),
+        functools.partial(regression_with, 2),
+        functools.partial(regression_with, 3),
+        *(eval(f"lambda x, y=None: numpyro.deterministic('f', x * {n})") for n in (2, 3)),
+    ]
+    hashes = [source_hash(fn) for fn in distinct]
+    assert len(set(hashes)) == len(distinct)
+    assert source_hash(regression_with(2)) == hashes[0]
+    assert as_model(functools.partial(line, y=None)).label == "line"
 
 
 def test_a_handwritten_model_is_recorded_by_name_and_source():

@@ -18,7 +18,7 @@ from bnnzoo.datasets import make_dataset
 from bnnzoo.errors import BnnzooError, InputError
 from bnnzoo.models import Posterior, make_model
 from bnnzoo.models.layout import tree_name
-from tests.models._tools import ALARM, assert_law, key, rng
+from tests.models._tools import ALARM, Z, assert_law, key, rng
 
 # Eight schools: the standard error is the input.
 SIGMA = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
@@ -110,9 +110,14 @@ def with_numpyros_wrapper(x, y=None):
     observe(x, y, net(x)[:, 0])
 
 
+def with_a_name_twice(x, y=None):
+    observe(x, y, numpyro.sample("w", dist.Normal()) + numpyro.sample("w", dist.Normal()))
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
+        (with_a_name_twice, "site 'w' is sampled twice"),
         (with_param, r"site 'free' is a numpyro\.param, which stays unsampled"),
         (with_mutable, r"site 'kept' is a numpyro\.mutable"),
         (with_discrete, "site 'k' is discrete"),
@@ -218,6 +223,16 @@ def test_initial_follows_a_hierarchy():
     assert_law(z, stats.norm(scale=1.0))
 
 
+def test_initial_draws_sites_independently():
+    def model(x, y=None):
+        a, b = (numpyro.sample(name, dist.Normal().expand((3,)).to_event(1)) for name in "ab")
+        observe(x, y, a.sum() + b.sum())
+
+    u = np.asarray(jax.vmap(Posterior(model, DATA).initial)(jax.random.split(key(7), 4000)))
+    correlations = np.abs(np.corrcoef(u.T)[np.triu_indices(6, 1)])
+    assert correlations.max() < Z / np.sqrt(4000)  # N(0, 1/n) under independence
+
+
 def test_initial_is_a_function_of_the_key_of_either_style():
     post = Posterior(shared, SCHOOLS)
     assert jnp.array_equal(post.initial(key(4)), post.initial(key(4)))
@@ -283,6 +298,20 @@ def test_one_program_serves_other_data_temperatures_and_scales():
         assert post.x.dtype == jnp.float64
         value_and_gradient(post, jnp.full(post.dimension, 0.3))
     assert len(traces) == 5
+
+
+def test_double_precision_is_known_to_a_models_own_loops():
+    """A carry that starts at a site and meets the data must not change its type."""
+
+    def model(x, y=None):
+        w = numpyro.sample("w", dist.Normal())
+        w = jax.lax.fori_loop(0, 2, lambda i, carry: carry * x[0, 0], w)
+        observe(x, y, numpyro.sample("v", dist.Normal(w, 1.0)))
+
+    for wide in (False, True):
+        with jax.enable_x64(wide):
+            sites = Posterior(model, DATA, 0.5).sites
+            assert [s.conditional for s in sites] == [False, True]
 
 
 def test_a_handwritten_model_is_its_function():

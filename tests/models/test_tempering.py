@@ -321,6 +321,14 @@ def test_an_improper_tempered_prior_is_refused_naming_the_site(T, model, words):
     Posterior(model, DATA, 1.0)
 
 
+def test_nothing_is_improper_at_one():
+    """Not even a margin that cannot be computed at the origin."""
+    model = with_weights(lambda h: dist.Gamma(jnp.sqrt(h - 1.5), 1.0), dist.LogNormal(0.0, 1.0))
+    Posterior(model, DATA)
+    with pytest.raises(TemperatureError, match="site 'w' is improper"):
+        Posterior(model, DATA, 0.5)
+
+
 def test_proper_for_every_value_is_allowed():
     """df + 1 > T and shape > 1 - T wherever the other site goes."""
     Posterior(with_weights(dist.StudentT, dist.Gamma(2.0, 1.0)), DATA, 0.2)

@@ -1,0 +1,184 @@
+"""Draws through compiled functions, in pieces of one size.
+
+A piece is padded to a fixed number of draws (and, for zoo models, of rows), so that one program
+serves every number of draws and rows, and memory does not grow with either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+
+from bnnzoo.models.posterior import Posterior
+
+DRAWS = 256
+"""Most draws of a piece."""
+
+ROWS = 128
+"""Rows of a piece, for models whose rows are independent given the parameters."""
+
+PIECE_PARAMETERS = 2**22
+"""Parameters of all draws of a piece: a larger network is taken in fewer draws."""
+
+PIECE_TERMS = 2**18
+"""Likelihood terms computed at once."""
+
+
+class Evaluated(NamedTuple):
+    """One piece of draws at some rows, modelled units; the first axis is the draw.
+
+    Attributes:
+        f: noise-free function ``(draw, row, output)``.
+        mean: of the target given the draw; class probabilities for classes.
+        variance: of the target given the draw; None for classes.
+        draw: one target a draw and row.
+        log_prob: log p(y | draw) ``(draw, row)``.
+        cdf: P(target <= y | draw) ``(draw, row)``; None unless the target is one real number.
+    """
+
+    f: Array
+    mean: Array
+    variance: Array | None
+    draw: Array
+    log_prob: Array
+    cdf: Array | None
+
+
+@jax.jit
+def _evaluate(
+    posterior: Posterior,
+    values: Mapping[str, Array],
+    x: Array,
+    y: Array,
+    key: Array,
+    index: Array,
+) -> Evaluated:
+    def one(values: Mapping[str, Array], index: Array) -> Evaluated:
+        f, target = posterior.predictive(values, x)
+        log_prob = target.log_prob(y).reshape(x.shape[0], -1).sum(1)
+        cdf = target.cdf(y) if isinstance(target, dist.Normal) and y.ndim == 1 else None
+        classes = target.support.is_discrete and hasattr(target, "probs") and target.probs.ndim == 2
+        mean = target.probs if classes else target.mean
+        variance = None if classes else target.variance
+        draw = target.sample(jax.random.fold_in(key, index))
+        return Evaluated(f, mean, variance, draw, log_prob, cdf)
+
+    return jax.vmap(one)(values, index)
+
+
+def evaluate(
+    posterior: Posterior, values: Mapping[str, np.ndarray], x: np.ndarray, y: Any, seed: int
+) -> Iterator[tuple[slice, slice, Evaluated]]:
+    """Function, target and score of every draw at every row, piece by piece.
+
+    Args:
+        posterior: the model, bound to its data.
+        values: constrained draws by site, first axis ``(draw,)``.
+        x: rows ``(row, *in_shape)``, modelled units.
+        y: targets to score, modelled units, or None.
+        seed: of the target draws.
+
+    Yields:
+        The rows, the draws, and what was found for them, on the host.
+    """
+    count = len(next(iter(values.values())))
+    x = np.asarray(x, posterior.x.dtype)
+    # A zero stands in for targets that are not given: one program for both.
+    shape = (len(x), *posterior.y.shape[1:])
+    y = np.zeros(shape) if y is None else np.asarray(y)
+    y = y.astype(posterior.y.dtype)
+    # A hand-written model may let one row's prediction depend on the others, so it sees all.
+    block = len(x) if posterior.model.handwritten else ROWS
+    size = max(1, min(DRAWS, PIECE_PARAMETERS // posterior.dimension))
+    for number, first in enumerate(range(0, len(x), block)):
+        rows = slice(first, min(first + block, len(x)))
+        wanted = rows.stop - first
+        pad = np.minimum(np.arange(first, first + block), len(x) - 1)
+        key = jax.random.fold_in(jax.random.key(seed), number)
+
+        def piece(part: Any, pad: np.ndarray = pad, key: Array = key) -> Evaluated:
+            own, index = part
+            return _evaluate(posterior, own, x[pad], y[pad], key, index)
+
+        indexed = (dict(values), np.arange(count, dtype=np.uint32))
+        for draws, out in in_pieces(piece, indexed, count, size):
+            yield rows, draws, jax.tree.map(lambda leaf, n=wanted: leaf[:, :n], out)
+
+
+def in_pieces(
+    function: Callable[[Any], Any], arguments: Any, count: int, size: int
+) -> Iterator[tuple[slice, Any]]:
+    """Call ``function`` on slices of every argument's first axis, each of exactly ``size``.
+
+    Args:
+        function: of one slice of ``arguments``; its outputs' first axis is the draw.
+        arguments: a pytree of arrays with first axis ``count``.
+        count: number of draws.
+        size: of a slice; the last one is padded with the first draws.
+
+    Yields:
+        The slice without its padding, and the outputs for it on the host.
+    """
+    for start in range(0, count, size):
+        stop = min(start + size, count)
+        index = np.arange(start, start + size) % count
+        part = jax.tree.map(lambda leaf, i=index: leaf[i], arguments)
+        out = jax.device_get(function(part))
+        yield slice(start, stop), jax.tree.map(lambda leaf, n=stop - start: leaf[:n], out)
+
+
+def _of_all(function: Callable[[Any], Any], u: np.ndarray, size: int) -> Any:
+    pieces = [out for _, out in in_pieces(function, u, len(u), size)]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
+
+
+@jax.jit
+def _constrain(posterior: Posterior, u: Array) -> dict[str, Array]:
+    return jax.vmap(posterior.constrain)(u)
+
+
+@jax.jit
+def _pointwise(posterior: Posterior, u: Array) -> Array:
+    return jax.vmap(posterior.pointwise_log_likelihood)(u)
+
+
+@jax.jit
+def _totals(posterior: Posterior, u: Array) -> Array:
+    return jax.vmap(posterior.log_likelihood)(u)
+
+
+def constrain_draws(posterior: Posterior, u: np.ndarray) -> dict[str, np.ndarray]:
+    """Constrained values of flat draws ``(draw, dim)``, by site."""
+    size = max(1, min(DRAWS, PIECE_PARAMETERS // posterior.dimension))
+    return _of_all(lambda part: _constrain(posterior, part), u, size)
+
+
+def pointwise_log_likelihood(posterior: Posterior, u: np.ndarray) -> np.ndarray:
+    """``(draw, row)`` untempered log-likelihood of the training rows, original target units.
+
+    Raises:
+        InputError: the model has no terms a row.
+    """
+    return _of_all(
+        lambda part: _pointwise(posterior, part), u, _term_draws(posterior)
+    ) - log_volume(posterior)
+
+
+def total_log_likelihood(posterior: Posterior, u: np.ndarray) -> np.ndarray:
+    """``(draw,)`` untempered log-likelihood of all training rows, original target units."""
+    totals = _of_all(lambda part: _totals(posterior, part), u, _term_draws(posterior))
+    return totals - posterior.rows * log_volume(posterior)
+
+
+def log_volume(posterior: Posterior) -> float:
+    """Sum over outputs of log s: by how much target scaling raises one row's log density."""
+    return float(np.sum(np.log(posterior.scaling.y_std)))
+
+
+def _term_draws(posterior: Posterior) -> int:
+    return max(1, min(DRAWS, PIECE_TERMS // posterior.rows))

@@ -1,0 +1,300 @@
+"""The command line from the outside: help, a round trip, JSON, and how errors end."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bnnzoo
+from bnnzoo.cli import main
+from bnnzoo.cli.main import app
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ["list", "describe", "fit", "resume", "predict", "report", "runs", "doctor"]
+HEAVY = ["jax", "numpyro", "flax", "pandas", "matplotlib", "sklearn", "arviz_stats", "numpy"]
+
+
+@pytest.fixture
+def run(capfd, tmp_path, monkeypatch):
+    """Run a command in an empty folder; gives what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: object, code: int = 0) -> str:
+        capfd.readouterr()
+        assert main([str(a) for a in arguments]) == code
+        out, err = capfd.readouterr()
+        assert err == ""
+        return out
+
+    return command
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+# -- help --------------------------------------------------------------------------------------
+
+
+def test_commands_are_those_of_the_design():
+    assert [command.name for command in app.registered_commands] == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command, run):
+    out = run(command, "--help")
+    assert out.startswith(f"Usage: bnnzoo {command}")
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_no_command_is_help(run):
+    out = run()
+    assert out == run("--help")
+    for command in COMMANDS:
+        assert f"\n  {command} " in out
+    assert "..." not in out.partition("Commands:")[2]  # no description is cut
+    assert run("--version") == f"bnnzoo {bnnzoo.__version__}\n"
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    """Every help, from cold: half a second is promised for each, start of Python included."""
+    code = (
+        "import contextlib, io, sys, time\n"
+        "from bnnzoo.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    for command in {COMMANDS}:\n"
+        "        assert main([command, '--help']) == 0\n"
+        f"print([m for m in {HEAVY} if m in sys.modules], time.process_time())"
+    )
+    result = python(code)
+    assert result.returncode == 0, result.stderr
+    loaded, spent = result.stdout.rsplit(" ", 1)
+    assert loaded == "[]"
+    assert float(spent) < 1.0  # for all eight and the imports; of one it is about a fifth
+
+
+def test_runs_are_listed_without_jax(tiny):
+    code = (
+        "import sys\nfrom bnnzoo.cli import main\n"
+        f"main(['runs', {str(tiny.folder.parent)!r}])\n"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    assert python(code).stdout.splitlines()[-1] in ("[]", "['numpy']")
+
+
+# -- what there is -----------------------------------------------------------------------------
+
+
+def test_list(run):
+    assert "priors" in run("list")
+    out = run("list", "priors")
+    assert "student-t" in out
+    assert out == run("list", "prior")
+    heavy = run("list", "priors", "--tag", "family=heavy-tailed")
+    assert "student-t" in heavy
+    assert "gaussian" not in heavy
+    assert "nuts" in run("list", "backends", "--tag", "exact=true")
+    assert run("list", "priors", "--tag", "family=none").startswith("No priors with")
+    cards = json.loads(run("list", "priors", "--json"))
+    assert {"gaussian", "laplace", "student-t"} <= {card["name"] for card in cards}
+    assert {"kind", "about"} == set(json.loads(run("list", "--json"))[0])
+
+
+def test_describe(run):
+    out = run("describe", "priors", "student-t")
+    for text in ("df", "default 5", "Degrees of freedom", "Notes", "References", "heavy-tailed"):
+        assert text in out
+    assert "--prior student-t --set prior.df=5" in out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    card = json.loads(run("describe", "prior", "student-t", "--json"))
+    assert card["parameters"][0]["name"] == "df"
+
+
+def test_every_card_can_be_shown(run):
+    for kind in json.loads(run("list", "--json")):
+        for card in json.loads(run("list", kind["kind"], "--json")):
+            assert card["summary"] in " ".join(run("describe", kind["kind"], card["name"]).split())
+
+
+def test_doctor(run, monkeypatch):
+    assert "All is well." in run("doctor")
+    checks = json.loads(run("doctor", "--json"))
+    assert checks["ok"]
+    assert {"python", "packages", "devices", "precision"} <= {c["name"] for c in checks["checks"]}
+    monkeypatch.setenv("BNNZOO_DATA", "nowhere")
+    assert "nowhere is not a folder" in run("doctor", code=1)
+
+
+# -- a round trip ------------------------------------------------------------------------------
+
+
+def test_fit_says_what_it_did(tiny):
+    for text in ("36 training rows", "mlp 3 tanh", "1 chain of 20 draws", "NLL", "RMSE", "Done in"):
+        assert text in tiny.stdout
+    assert f"Wrote {tiny.folder}" in tiny.stdout.replace("\n", "")
+
+
+def test_fit_and_resume_as_json(tiny, run):
+    made = json.loads(run(*tiny.arguments, "--json"))
+    assert made["reused"] is True
+    assert made["state"] == "complete"
+    assert made["run"] == str(tiny.folder)
+    assert set(made["metrics"]) == {"nll", "rmse", "coverage_50", "coverage_90"}
+    assert made["spec"]["network"]["widths"] == [3]
+    assert any("constant" in note for note in made["notes"])
+    again = json.loads(run("resume", tiny.folder, "--json"))
+    assert again["metrics"] == made["metrics"]
+    assert "already finished" in run("resume", tiny.folder)
+
+
+def test_runs(tiny, run):
+    out = run("runs", tiny.folder.parent)
+    for text in ("table.csv", "gaussian", "hmc", "NLL", "1 run"):
+        assert text in out
+    (record,) = json.loads(run("runs", tiny.folder.parent, "--json"))
+    assert record["run"] == str(tiny.folder)
+    assert record["backend"] == "hmc"
+    assert record["posterior_temperature"] == 1.0
+    Path("empty").mkdir()
+    assert run("runs", "empty") == "No runs under empty\n"
+
+
+def test_predict(tiny, run):
+    rows = "b,a,c,name\n1,2,7,x\n-1,0.5,7,y\n"  # another order, and a column more
+    Path("new.csv").write_text(rows)
+    printed = run("predict", tiny.folder, "new.csv")
+    assert "Wrote pages/out.csv: 2 rows" in run(
+        "predict", tiny.folder, "new.csv", "-o", "pages/out.csv"
+    )
+    assert Path("pages/out.csv").read_text() == printed
+    table = [{k: float(v) for k, v in r.items()} for r in csv.DictReader(printed.splitlines())]
+    assert list(table[0]) == ["mean", "std", "q05", "q50", "q95"]
+    assert all(row["q05"] < row["q50"] < row["q95"] and row["std"] > 0 for row in table)
+    assert table[0]["mean"] > table[1]["mean"]  # y is a + b/10
+    made = json.loads(run("predict", tiny.folder, "new.csv", "--json"))
+    assert made["rows"] == 2
+    assert made["predictions"][0]["mean"] == pytest.approx(table[0]["mean"], rel=1e-4)
+    made = json.loads(run("predict", tiny.folder, "new.csv", "-o", "out.csv", "--json"))
+    assert made["out"] == "out.csv"
+    assert "predictions" not in made
+
+
+def test_report(tiny, run):
+    out = run("report", tiny.folder, "-o", "pages/report.html", "--title", "One run")
+    assert "Wrote pages/report.html (1 run), and beside it report.md and report.json" in " ".join(
+        out.split()
+    )
+    assert "is the only run" in " ".join(out.split())
+    assert "One run" in Path("pages/report.html").read_text()
+    made = json.loads(run("report", tiny.folder.parent, "-o", "report.html", "--json"))
+    assert made["runs"] == [str(tiny.folder)]
+    assert all(Path(file).is_file() for file in made["files"])
+
+
+def hashes_of_draws(folder: Path) -> dict[str, object]:
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    return {name: found for name, found in files.items() if "/posterior/" in name}
+
+
+def test_run_that_is_stopped_goes_on_to_the_same_draws(tiny, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*tiny.arguments, "--out", "run", "--max-time", "1e-9"]) == 2
+    assert "go on with bnnzoo resume run" in capfd.readouterr().err
+    assert main(["runs", "run"]) == 0
+    assert "unfinished" in capfd.readouterr().out
+    assert main(["report", "run"]) == 2
+    assert "not finished: bnnzoo resume run" in capfd.readouterr().err
+    assert main([*tiny.arguments, "--out", "run"]) == 0
+    assert "unfinished: going on with it" in capfd.readouterr().out
+    assert hashes_of_draws(Path("run")) == hashes_of_draws(tiny.folder)
+
+
+def test_out_is_chosen_where_none_is_given(tiny, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    at = tiny.arguments.index("--out")
+    arguments = [*tiny.arguments[:at], *tiny.arguments[at + 2 :]]
+    assert main(arguments) == 0
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.startswith("table-gaussian-hmc-")
+    assert f"Wrote {folder}" in capfd.readouterr().out
+    assert main(arguments) == 0
+    assert "already finished" in capfd.readouterr().out
+
+
+def test_flags_override_the_file_and_set_overrides_both(tiny, run):
+    Path("a.toml").write_text(
+        "[data]\nname = 'none'\n[network]\nwidths = [7]\n[inference]\nchains = 3\nseed = 4\n"
+    )
+    seed = ["--set", "inference.seed=0"]
+    made = json.loads(run(*tiny.arguments, "--config", "a.toml", *seed, "--json"))
+    assert made["reused"] is True  # the name and the chains are flags, widths and the seed are set
+    config = ["--config", tiny.folder / "run.toml"]
+    made = json.loads(run("fit", *config, "--out", tiny.folder, "--json"))
+    assert made["reused"] is True  # run.toml says everything
+
+
+def test_handwritten_model(tiny, run, capfd):
+    Path("mine.py").write_text(
+        "import numpyro\nimport numpyro.distributions as dist\n"
+        "def line(x, y=None):\n"
+        "    w = numpyro.sample('w', dist.Normal(0, 1).expand((x.shape[1],)).to_event(1))\n"
+        "    with numpyro.plate('data', x.shape[0]):\n"
+        "        numpyro.sample('y', dist.Normal(x @ w, 1.0), obs=y)\n"
+    )
+    at = tiny.arguments.index("--set")
+    arguments = [*tiny.arguments[:at], "--no-progress", "--out", "own", "--model", "mine.py:line"]
+    assert "line (hand-written)" in run(*arguments)
+    Path("new.csv").write_text("a,b,c\n1,2,7\n")
+    assert run("predict", "own", "new.csv", "--model", "mine.py:line").startswith("mean,std")
+    assert main(["predict", "own", "new.csv"]) == 2
+    assert "give it again with --model FILE.py:line" in capfd.readouterr().err
+    assert "own" in run("report", "own", "-o", "own.html")
+
+
+# -- how it ends -------------------------------------------------------------------------------
+
+
+def broken(error: BaseException):
+    def fit(*_: object, **__: object) -> None:
+        raise error
+
+    return fit
+
+
+def test_interrupt_says_how_to_go_on(tiny, capfd, monkeypatch):
+    monkeypatch.setattr("bnnzoo.inference.fit", broken(KeyboardInterrupt()))
+    assert main(tiny.arguments) == 130
+    assert capfd.readouterr().err == (
+        f"bnnzoo: interrupted; go on with: bnnzoo resume {tiny.folder}\n"
+    )
+
+
+def test_unforeseen_error_is_one_line(tiny, capfd, monkeypatch):
+    monkeypatch.setattr("bnnzoo.inference.fit", broken(RuntimeError("it broke\nbadly")))
+    assert main(tiny.arguments) == 1
+    err = capfd.readouterr().err
+    assert err.startswith("bnnzoo: unexpected RuntimeError: it broke (set BNNZOO_TRACEBACK=1")
+    assert err.count("\n") == 1
+    monkeypatch.setenv("BNNZOO_TRACEBACK", "1")
+    assert main(tiny.arguments) == 1
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_module_and_pipe_that_closes_early():
+    """``python -m bnnzoo list | head -1`` ends without a traceback."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bnnzoo", "describe", "datasets", "gap"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    process.stdout.close()
+    assert process.wait() in (0, 1)
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
