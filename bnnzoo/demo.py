@@ -54,8 +54,11 @@ class Grid:
     priors: Sequence[str] = ("gaussian", "laplace", "student-t")
     backends: Mapping[str, Mapping[str, Any]] = field(
         default_factory=lambda: {
-            "hmc": {"chains": 4, "warmup": 250, "draws": 200, "max_steps": 256},
-            "mean-field-vi": {"chains": 4, "warmup": 1500, "draws": 200},
+            "hmc": {"chains": 4, "warmup": 250, "draws": 200, "max_steps": 192},
+            "mean-field-vi": {
+                **{"chains": 4, "warmup": 1200, "draws": 200},
+                **{"samples": 4, "learning_rate": 0.03},
+            },
         }
     )
     temperatures: Sequence[float] = (1.0, 0.5)

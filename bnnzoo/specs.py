@@ -110,10 +110,10 @@ def read_tree(path: str | Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         others = (p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else ()
-        raise InputError(f"no such file: {path}{hint(path.name, others)}") from None
+        raise InputError(f"cannot read {path}: no such file{hint(path.name, others)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        strerror = error.strerror if isinstance(error, OSError) else None
-        raise InputError(f"cannot read {path}: {(strerror or 'not UTF-8 text').lower()}") from None
+        known = (error.strerror or "").lower() if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(f"cannot read {path}: {known}") from None
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -109,7 +109,8 @@ def show_card(out: Console, card: Card) -> None:
     out.print("\nUse", style="bold")
     use = f"bnnzoo fit --{_FLAGS.get(card.kind, section)} {card.name}"
     if card.kind != "datasets":
-        use = use.replace("fit", "fit --dataset diabetes", 1)
+        example = "iris" if card.tags.get("task") == "classification" else "diabetes"
+        use = use.replace("fit", f"fit --dataset {example}", 1)
     if card.parameters:
         first = card.parameters[0]
         use += f" --set {section}.{first.name}={_assigned(first.default)}"
@@ -155,7 +156,7 @@ def _tags(given: Sequence[str]) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "true" if value else "false"  # as --tag and --set take it
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, (tuple, list)):
@@ -169,4 +170,4 @@ def _assigned(value: Any) -> str:
         return "..."
     if isinstance(value, (tuple, list)):
         return "[" + ",".join(map(str, value)) + "]"
-    return str(value).lower() if isinstance(value, bool) else _shown(value)
+    return _shown(value)

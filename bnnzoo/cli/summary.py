@@ -39,7 +39,8 @@ def metric(name: str, value: float | None) -> str:
         return "-" if value is None else str(value)
     if name in PERCENT:
         return f"{100 * value:.1f} %"
-    return f"{value:.4g}" if abs(value) >= 10 else f"{value:.3f}"
+    digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
+    return f"{value:,.{digits}f}"
 
 
 def describe_run(run: Run) -> dict[str, Any]:

@@ -82,7 +82,7 @@ NAMES = {
     "model without function": ([*FIT, "--model", "none.py:model"], "no such file: none.py"),
     "run": (["report", "nowhere"], "no run at nowhere"),
     "folder of runs": (["runs", "nowhere"], "no such folder: nowhere"),
-    "config": (["fit", "--config", "none.toml"], "no such file: none.toml"),
+    "config": (["fit", "--config", "none.toml"], "cannot read none.toml: no such file"),
     "prior rule": (
         [*FIT, "--prior", "gaussian", "--set", 'prior.rules."layer.0.*".std=2'],
         "'layer.0.*' matches no parameter",

@@ -9,10 +9,7 @@ from bnnzoo.demo import Grid, main, run_demo
 TINY = Grid(
     datasets={"diabetes": {"widths": [3]}},
     priors=("gaussian",),
-    backends={
-        "hmc": {"chains": 2, "warmup": 20, "draws": 20},
-        "mean-field-vi": {"chains": 2, "warmup": 50, "draws": 20},
-    },
+    backends={"hmc": {"chains": 2, "warmup": 20, "draws": 20}},  # a second compiles for seconds
 )
 
 
@@ -32,18 +29,17 @@ def test_demo(tmp_path, capfd):
     assert err == ""
     assert page.is_file()
     rows = [line.split()[:3] for line in out.splitlines() if line.startswith("  gaussian")]
-    backends = ("hmc", "mean-field-vi")
-    assert rows == [["gaussian", backend, T] for backend in backends for T in ("1", "0.5")]
+    assert rows == [["gaussian", "hmc", "1"], ["gaussian", "hmc", "0.5"]]
     assert "kept" not in out
     assert str(page) in out
     assert "On diabetes, " in out
     assert max(len(line) for line in out.splitlines()[:-1]) <= 80
     report = json.loads(page.with_suffix(".json").read_text())
-    assert report["run_count"] == 4
+    assert report["run_count"] == 2
     assert page.with_suffix(".md").is_file()
 
     run_demo(page, tmp_path / "runs", TINY)
-    assert capfd.readouterr().out.count("kept") == 4
+    assert capfd.readouterr().out.count("kept") == 2
 
 
 def test_errors_are_one_line(tmp_path, capfd, monkeypatch):

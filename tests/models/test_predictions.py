@@ -163,18 +163,19 @@ def probabilities(kind):
 )
 def test_classes_of_a_handwritten_model_have_logits_and_probabilities(kind):
     """In NumPyro the mean of a categorical is NaN, that of a Bernoulli one number."""
-    post, x = Posterior(probabilities(kind), YES_NO), jnp.asarray(NEW, jnp.float32)
-    f, target = post.predictive({"w": W}, x)
-    logit = NEW @ np.array(W)
-    assert f.shape == (4, 2)
-    np.testing.assert_allclose(f[:, 1] - f[:, 0], logit, rtol=2e-3)  # probs lose digits
-    np.testing.assert_allclose(target.probs[:, 1], special.expit(logit), rtol=2e-3)
-    labels = jnp.array([0, 1, 1, 0])
-    wanted = np.where(labels, 1, -1) * logit
-    np.testing.assert_allclose(target.log_prob(labels), -np.log1p(np.exp(-wanted)), rtol=2e-3)
-    whole = post.pointwise_log_likelihood(W)
-    again = post.predictive({"w": W}, post.x).distribution.log_prob(post.y)
-    np.testing.assert_allclose(whole, again, rtol=1e-4, atol=1e-5)
+    with jax.enable_x64(True):
+        post, w = Posterior(probabilities(kind), YES_NO), jnp.asarray(W, float)
+        f, target = post.predictive({"w": w}, jnp.asarray(NEW))
+        logit = NEW @ np.array(w)
+        assert f.shape == (4, 2)
+        np.testing.assert_allclose(f[:, 1] - f[:, 0], logit, rtol=1e-6)
+        np.testing.assert_allclose(target.probs[:, 1], special.expit(logit), rtol=1e-6)
+        labels = jnp.array([0, 1, 1, 0])
+        wanted = special.log_expit(np.where(labels, 1, -1) * logit)
+        np.testing.assert_allclose(target.log_prob(labels), wanted, rtol=1e-6, atol=1e-9)
+        again = post.predictive({"w": w}, post.x).distribution.log_prob(post.y)
+        whole = post.pointwise_log_likelihood(w)
+        np.testing.assert_allclose(whole, again, rtol=1e-6, atol=1e-9)
 
 
 def test_a_base_rate_is_given_for_every_row():
