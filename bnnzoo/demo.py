@@ -56,8 +56,11 @@ class Grid:
         default_factory=lambda: {
             "hmc": {"chains": 4, "warmup": 250, "draws": 200, "max_steps": 192},
             "mean-field-vi": {
-                **{"chains": 4, "warmup": 1200, "draws": 200},
-                **{"samples": 4, "learning_rate": 0.03},
+                "chains": 4,
+                "warmup": 1200,
+                "draws": 200,
+                "samples": 4,
+                "learning_rate": 0.03,
             },
         }
     )

@@ -41,7 +41,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", ["regression", "classes"])
+SLOW = pytest.mark.validate  # seconds of compiling each: one of the two in every run
+
+
+@pytest.mark.parametrize("case", ["regression", pytest.param("classes", marks=SLOW)])
 def test_nuts_draws_every_site_and_predictive_takes_the_draws(case):
     made, y, extra = CASES[case]
     mcmc = MCMC(NUTS(made, max_tree_depth=4), num_warmup=20, num_samples=15, progress_bar=False)
@@ -68,7 +71,7 @@ def test_predictive_draws_from_the_prior(case):
     assert jnp.isfinite(drawn["y"]).all()
 
 
-@pytest.mark.parametrize("case", ["regression", "classes"])
+@pytest.mark.parametrize("case", [pytest.param("regression", marks=SLOW), "classes"])
 def test_svi_lowers_its_loss(case):
     made, y, _ = CASES[case]
     guide = AutoNormal(made, init_scale=0.05)

@@ -137,7 +137,7 @@ def test_density_is_numpyros_at_temperature_one(case):
         assert float(found["prior"] + found["likelihood"]) == pytest.approx(joint, rel=1e-12)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["learned noise", "two outputs, heteroscedastic", "classes"])
 def test_gradient_is_that_of_finite_differences(case):
     with jax.enable_x64(True):
         post = posterior(case, 0.3, 2.0)
