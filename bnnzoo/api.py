@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnnzoo.errors import InputError, OptionError, RunError, hint
-from bnnzoo.specs import Component, InferenceSpec, RunSpec, read_tree, spec_from_tree
+from bnnzoo.specs import Component, RunSpec, read_tree, spec_from_tree
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
@@ -130,7 +130,9 @@ def plan(spec: RunSpec | Mapping[str, Any] | str | os.PathLike[str], model: Any 
         spec = read_tree(os.fspath(spec))
     if not isinstance(spec, RunSpec):
         spec = spec_from_tree(spec)
-    inference = _check_inference(spec.inference)
+    from bnnzoo.inference.fitting import complete
+
+    inference = complete(spec.inference)
     data = _load(spec.data)
     built = _build(spec, data.task) if model is None else _take(spec, model)
     built.bind(data)  # says what does not fit; fit binds again
@@ -171,22 +173,3 @@ def _take(spec: RunSpec, model: Any) -> Any:
         if option != "source":  # which run.toml records
             raise OptionError(f"unknown option model.{option} of a hand-written model")
     return as_model(model)
-
-
-def _check_inference(inference: InferenceSpec) -> InferenceSpec:
-    """The options belong to the backend; its own default of the warm-up is filled in."""
-    from bnnzoo import registry
-
-    entry = registry.get("backends", inference.backend)
-    fields = set(InferenceSpec.model_fields) - {"options"}
-    for name in inference.options:
-        if name not in entry.options.model_fields:
-            known = fields | set(entry.options.model_fields)
-            raise OptionError(
-                f"unknown option inference.{name} with backend {inference.backend!r}"
-                f"{hint(name, known, limit=20)}"
-            )
-    built = entry.build(inference.options, "inference")
-    if "warmup" in inference.model_fields_set:
-        return inference
-    return inference.model_copy(update={"warmup": built.default_warmup})

@@ -57,7 +57,11 @@ class Chains:
 
 
 def gather(
-    backend: Backend, results: list[ChainResult], total: int, compile_seconds: float
+    backend: Backend,
+    results: list[ChainResult],
+    total: int,
+    compile_seconds: float,
+    at_once: int,
 ) -> Chains:
     """All chains as arrays of one length.
 
@@ -66,6 +70,7 @@ def gather(
         results: one a chain.
         total: scheduled steps of a chain.
         compile_seconds: time spent before the first step.
+        at_once: chains that shared the machine, to turn their times into one.
 
     Returns:
         The draws every going chain has; a chain that turned NaN is NaN from there on.
@@ -91,8 +96,8 @@ def gather(
         flags=flags,
         complete=all(r.position >= total or dead for r, dead in zip(results, stopped, strict=True)),
         compile_seconds=compile_seconds,
-        warmup_seconds=max(r.warmup_seconds for r in results),
-        sampling_seconds=max(r.sampling_seconds for r in results),
+        warmup_seconds=sum(r.warmup_seconds for r in results) / at_once,
+        sampling_seconds=sum(r.sampling_seconds for r in results) / at_once,
     )
 
 

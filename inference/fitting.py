@@ -16,7 +16,7 @@ import numpy as np
 
 from bnnzoo import registry, store
 from bnnzoo.datasets import Dataset
-from bnnzoo.errors import RunError
+from bnnzoo.errors import OptionError, RunError, hint
 from bnnzoo.inference.backend import Backend
 from bnnzoo.inference.chains import Chains
 from bnnzoo.inference.checkpoint import Checkpoint
@@ -99,27 +99,25 @@ def fit(
         StorageError: ``out`` cannot be written.
         RunError: no draw could be made.
     """
-    entry = registry.get("backends", backend)
     settings = {
         "backend": backend,
         "chains": chains,
         "draws": draws,
-        "warmup": warmup,
         "seed": seed,
         "posterior_temperature": posterior_temperature,
         "likelihood_temperature": likelihood_temperature,
         "dtype": dtype,
+        "options": backend_options,
     }
-    built = entry.build(backend_options, "inference")
-    if warmup is None:
-        settings["warmup"] = built.default_warmup
-    inference = parse_options(InferenceSpec, settings | {"options": backend_options}, "inference")
+    if warmup is not None:
+        settings["warmup"] = warmup
+    inference = complete(parse_options(InferenceSpec, settings, "inference"))
     model = as_model(model)
     source = Component(name=data.name, options=dict(data.source or {}))
     spec = model.spec.model_copy(update={"data": source, "inference": inference})
     with precision(dtype):
         posterior = Posterior(model, data, posterior_temperature, likelihood_temperature)
-        built.check(posterior)
+        _backend(inference).check(posterior)
     folder, handle = temporary_folder() if out is None else (Path(out), None)
     fingerprint = {"data": data.hash, "scale": data.scale, "model": external_hash(model)}
     found = store.prepare(folder, spec.to_toml(), fingerprint)
@@ -138,6 +136,33 @@ def fit(
     run._temporary = handle
     run.origin = "new" if found == "new" else "resumed"
     return run
+
+
+def complete(inference: InferenceSpec) -> InferenceSpec:
+    """The same with the backend's own defaults spelled out: its options and its warm-up.
+
+    Raises:
+        UnknownNameError: no such backend.
+        OptionError: an option that neither the backend nor every run has.
+    """
+    entry = registry.get("backends", inference.backend)
+    known = {*InferenceSpec.model_fields, *entry.options.model_fields} - {"options"}
+    for name in inference.options:
+        if name not in entry.options.model_fields:
+            raise OptionError(
+                f"unknown option inference.{name} with backend {inference.backend!r}"
+                f"{hint(name, known, limit=20)}"
+            )
+    changes: dict[str, Any] = {}
+    if "warmup" not in inference.model_fields_set:
+        changes["warmup"] = _backend(inference).default_warmup
+    options = entry.parse(inference.options, "inference")
+    changes["options"] = options.model_dump(mode="json", exclude_none=True)
+    return inference.model_copy(update=changes)
+
+
+def _backend(inference: InferenceSpec) -> Backend:
+    return registry.get("backends", inference.backend).build(inference.options, "inference")
 
 
 def resume(
@@ -198,12 +223,11 @@ def _sample(
     """Run the loop, build the tree, write the run."""
     begun = time.perf_counter()
     inference = spec.inference
-    backend = registry.get("backends", inference.backend).build(inference.options, "inference")
-    backend = backend.planned(inference.warmup)
+    backend = _backend(inference).planned(inference.warmup)
     label = _label(posterior, spec)
     total = inference.chains * (inference.warmup + inference.draws)
     checkpoint = Checkpoint(folder)
-    with precision(inference.dtype), ProgressBar(label, total, progress) as bar:
+    with precision(inference.dtype), ProgressBar(inference.backend, total, progress) as bar:
         chains = run_chains(
             backend,
             posterior,

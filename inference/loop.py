@@ -9,7 +9,6 @@ that is stopped anywhere goes on to the same draws.
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 import time
@@ -58,14 +57,15 @@ def segment_steps(dimension: int) -> int:
     return int(np.clip(SEGMENT_BYTES // (4 * dimension), 1, SEGMENT_STEPS))
 
 
-# It runs once a chain and its random draws are most of what there is to compile: unoptimised, that
-# takes half the time.
-@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-def _start(backend: Backend, posterior: Posterior, key: Array) -> tuple[Any, Array]:
-    u, value = find_start(posterior, key)
-    state = backend.init(posterior, u)
+# It runs once a chain and its random draws are long to compile: unoptimised, that takes half the
+# time. Backends share it.
+_find_start = jax.jit(find_start, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@jax.jit
+def _init(backend: Backend, posterior: Posterior, u: Array) -> Any:
     # Types as a segment returns them: a weakly typed leaf would compile the segment a second time.
-    return jax.tree.map(_strong, state), value
+    return jax.tree.map(_strong, backend.init(posterior, u))
 
 
 def _strong(leaf: Any) -> Array:
@@ -143,7 +143,7 @@ def run_chains(
     if max_time is not None:
         engine.deadline = time.perf_counter() + max_time
     engine.run(results)
-    return gather(backend, results, len(stages), compile_seconds)
+    return gather(backend, results, len(stages), compile_seconds, engine.at_once(chains))
 
 
 class _Engine:
@@ -178,12 +178,15 @@ class _Engine:
             jax.block_until_ready(self._call_one(states[0], 0, 0, stages, 0))
         return time.perf_counter() - begun
 
+    def at_once(self, chains: int) -> int:
+        """How many chains run at the same time."""
+        return chains if self.vmapped else min(chains, os.cpu_count() or 1)
+
     def run(self, results: list[ChainResult]) -> None:
         if self.vmapped:
             self._run_vmapped(results)
             return
-        workers = min(len(results), os.cpu_count() or 1)
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(self.at_once(len(results))) as pool:
             futures = [pool.submit(self._run_chain, c, r) for c, r in enumerate(results)]
             try:
                 for future in futures:
@@ -303,13 +306,13 @@ class _Engine:
 def _resume_or_start(
     backend: Backend, posterior: Posterior, key: Array, chain: int, checkpoint: Checkpoint | None
 ) -> ChainResult:
-    state, value = _start(backend, posterior, key)
+    u, value = _find_start(posterior, key)
     if not np.isfinite(value):
         raise RunError(
             f"chain {chain}: no starting point of positive density among the prior's draws; check "
             "the likelihood's support and scales"
         )
-    result = ChainResult(state)
+    result = ChainResult(_init(backend, posterior, u))
     if checkpoint is not None:
         checkpoint.load_into(chain, result)
     return result

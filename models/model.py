@@ -202,10 +202,12 @@ def build_model(spec: RunSpec, factory: Factory | None = None) -> Model:
             )
         return load_model(spec.model.name, **spec.model.options)
     network_name = spec.network.name or "mlp"
+    network_options = dict(spec.network.options)
     if factory is None:
-        network = registry.get("networks", network_name).build(spec.network.options)
+        network_options = _resolved("networks", network_name, network_options)
+        network = registry.get("networks", network_name).build(network_options)
     else:
-        options = dict(spec.network.options)
+        options = dict(network_options)
         network = Network(factory, float(options.pop("gain", 1.0)), network_name)
         if options:
             raise InputError(
@@ -214,18 +216,27 @@ def build_model(spec: RunSpec, factory: Factory | None = None) -> Model:
     prior = spec.prior
     if prior.name is None and "rules" not in prior.options:
         prior = Component(name="gaussian", options=prior.options)
+    if prior.name is not None:
+        prior = Component(name=prior.name, options=_resolved("priors", prior.name, prior.options))
     likelihood_name = spec.likelihood.name or "gaussian"
+    likelihood_options = _resolved("likelihoods", likelihood_name, spec.likelihood.options)
     resolved = spec.model_copy(
         update={
-            "network": Component(name=network_name, options=spec.network.options),
+            "network": Component(name=network_name, options=network_options),
             "prior": prior,
-            "likelihood": Component(name=likelihood_name, options=spec.likelihood.options),
+            "likelihood": Component(name=likelihood_name, options=likelihood_options),
         }
     )
     likelihood = registry.get("likelihoods", likelihood_name).build(spec.likelihood.options)
     model = Model(network, make_prior(prior), likelihood, resolved)
     model.external = source_hash(factory) if factory is not None else ""
     return model
+
+
+def _resolved(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with their defaults, as plain data: a record outlives a change of default."""
+    parsed = registry.get(kind, name).parse(given).model_dump(mode="json", exclude_none=True)
+    return {option: value for option, value in parsed.items() if value != {}}
 
 
 def load_model(name: str, **options: Any) -> Model:
