@@ -34,7 +34,7 @@ test: setup  ## run the tests
 	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 validate: setup  ## run the slow statistical checks that `make test` leaves out
-	@$(PY) -m pytest -n 2 --dist worksteal -m validate --results docs/validation-results.md $(ARGS)
+	@$(PY) -m pytest -n 2 --dist worksteal -m validate --results=docs/validation-results.md $(ARGS)
 
 bench: setup  ## run every benchmark
 	@set -e; for file in $(wildcard benchmarks/[a-z]*.py); do \

@@ -161,7 +161,8 @@ def make_model(
 
     Args:
         network: a registered network, or a factory ``(in_shape, out_shape, *, rngs)`` of a module.
-        prior: a registered prior; None where ``prior_options["rules"]`` cover every parameter.
+        prior: a registered prior; None where ``prior_options["rules"]`` name one for every
+            parameter.
         likelihood: a registered likelihood.
         network_options: options of the network; a factory takes ``gain`` alone.
         prior_options: options of the prior, with ``rules`` by parameter path.
@@ -214,7 +215,7 @@ def build_model(spec: RunSpec, factory: Factory | None = None) -> Model:
                 f"unknown option network.{next(iter(options))} of a factory; choices: gain"
             )
     prior = spec.prior
-    if prior.name is None and "rules" not in prior.options:
+    if prior.name is None and not _names_every_rule(prior):
         prior = Component(name="gaussian", options=prior.options)
     if prior.name is not None:
         prior = Component(name=prior.name, options=_resolved("priors", prior.name, prior.options))
@@ -231,6 +232,14 @@ def build_model(spec: RunSpec, factory: Factory | None = None) -> Model:
     model = Model(network, make_prior(prior), likelihood, resolved)
     model.external = source_hash(factory) if factory is not None else ""
     return model
+
+
+def _names_every_rule(prior: Component) -> bool:
+    """Whether rules alone say what the prior is, so that none stands behind them."""
+    rules = prior.options.get("rules")
+    if not isinstance(rules, Mapping) or not rules:
+        return False
+    return all(isinstance(rule, Mapping) and "name" in rule for rule in rules.values())
 
 
 def _resolved(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
