@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnnzoo.errors import InputError, OptionError, RunError, hint
+from bnnzoo.errors import DataWarning, InputError, OptionError, RunError, hint
 from bnnzoo.specs import Component, RunSpec, read_tree, spec_from_tree
 
 if TYPE_CHECKING:
@@ -72,20 +73,22 @@ class Plan:
         progress: bool = True,
         max_time: float | None = None,
     ) -> Run:
-        """Do it; see :func:`bnnzoo.fit`."""
+        """Do it; see :func:`bnnzoo.fit`. Who made the plan has its ``data.warnings`` to show."""
         from bnnzoo.inference import fit
 
         arguments = self.spec.inference.model_dump()
         options = arguments.pop("options")
-        return fit(
-            self.model,
-            self.data,
-            out=out,
-            progress=progress,
-            max_time=max_time,
-            **arguments,
-            **options,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            return fit(
+                self.model,
+                self.data,
+                out=out,
+                progress=progress,
+                max_time=max_time,
+                **arguments,
+                **options,
+            )
 
 
 def fit_spec(
@@ -113,7 +116,10 @@ def fit_spec(
         InputError: something in the spec cannot be used; nothing was written.
         RunError: as :func:`bnnzoo.fit`.
     """
-    return plan(spec, model).fit(out, progress=progress, max_time=max_time)
+    planned = plan(spec, model)
+    for line in planned.data.warnings:
+        warnings.warn(line, DataWarning, stacklevel=2)
+    return planned.fit(out, progress=progress, max_time=max_time)
 
 
 def plan(spec: RunSpec | Mapping[str, Any] | str | os.PathLike[str], model: Any = None) -> Plan:

@@ -54,6 +54,10 @@ class StorageError(RunError, OSError):
     """A folder that cannot be written: no space, or no permission."""
 
 
+class DataWarning(UserWarning):
+    """What a user should know of a data set that can be modelled, such as a constant column."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to ``name``, or None where nothing is close.
 

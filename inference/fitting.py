@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import time
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from bnnzoo import registry, store
 from bnnzoo.datasets import Dataset
-from bnnzoo.errors import OptionError, RunError, hint
+from bnnzoo.errors import DataWarning, OptionError, RunError, hint
 from bnnzoo.inference.backend import Backend
 from bnnzoo.inference.chains import Chains
 from bnnzoo.inference.checkpoint import Checkpoint
@@ -115,6 +116,8 @@ def fit(
     model = as_model(model)
     source = Component(name=data.name, options=dict(data.source or {}))
     spec = model.spec.model_copy(update={"data": source, "inference": inference})
+    for line in data.warnings:
+        warnings.warn(line, DataWarning, stacklevel=2)
     with precision(dtype):
         posterior = Posterior(model, data, posterior_temperature, likelihood_temperature)
         _backend(inference).check(posterior)

@@ -303,6 +303,13 @@ def test_a_start_of_zero_density_is_an_error(data):
         bz.fit(impossible, data, "hmc", **SMALL)
 
 
+def test_what_is_odd_about_the_data_is_said():
+    x = np.stack([np.linspace(-1, 1, 20), np.ones(20)], 1)
+    constant = bz.make_dataset(x, x[:, 0], task="regression")
+    with pytest.warns(bz.errors.DataWarning, match="constant"):
+        bz.fit(small_model(), constant, "hmc", **{**SMALL, "draws": 10, "warmup": 10})
+
+
 def test_float64_is_of_the_run_alone(data):
     run = bz.fit(small_model(), data, "hmc", dtype="float64", **SMALL)
     assert run.tree["posterior"]["layers.0.kernel"].dtype == np.float64

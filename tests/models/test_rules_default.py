@@ -1,4 +1,4 @@
-"""Rules in a file without a prior's name change the default prior; named for all, they replace it."""
+"""Rules without a prior's name change the default prior; where all have names they replace it."""
 
 import pytest
 
