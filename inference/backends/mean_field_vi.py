@@ -59,6 +59,7 @@ class MeanFieldState(NamedTuple):
         done: optimisation steps so far.
         sums: sum and sum of squares of the last tenth's gradients ``(2, 2, dim)``.
         seen: their number.
+        average: mean of the parameters over those steps, which is what draws come from.
     """
 
     parameters: Array
@@ -66,6 +67,7 @@ class MeanFieldState(NamedTuple):
     done: Array
     sums: Array
     seen: Array
+    average: Array
 
 
 @functools.partial(
@@ -116,7 +118,8 @@ class MeanField(Backend):
         parameters = jnp.stack([u, rho])
         zero = jnp.zeros((), u.dtype)
         sums = jnp.zeros((2, *parameters.shape), u.dtype)
-        return MeanFieldState(parameters, _adam().init(parameters), zero, sums, zero)
+        adam = _adam().init(parameters)
+        return MeanFieldState(parameters, adam, zero, sums, zero, parameters)
 
     def step(
         self, posterior: Posterior, state: MeanFieldState, stage: Array, key: Array
@@ -131,7 +134,7 @@ class MeanField(Backend):
     def _draw(
         self, posterior: Posterior, state: MeanFieldState, key: Array
     ) -> tuple[MeanFieldState, Step]:
-        mean, rho = state.parameters
+        mean, rho = state.average
         noise = jax.random.normal(key, mean.shape, mean.dtype)
         u = mean + jnp.exp(rho) * noise
         lp = posterior.log_density(u)
@@ -168,7 +171,14 @@ class MeanField(Backend):
         parameters = state.parameters - rate * direction
         last = (stage == Stage.SLOW).astype(gradient.dtype)
         sums = state.sums + last * jnp.stack([gradient, gradient**2])
-        state = MeanFieldState(parameters, optimiser, state.done + 1.0, sums, state.seen + last)
+        seen = state.seen + last
+        # Iterates wander about the optimum by the noise of the gradient; their mean does not.
+        average = jnp.where(
+            seen > 0,
+            state.average + last * (parameters - state.average) / jnp.maximum(seen, 1.0),
+            parameters,
+        )
+        state = MeanFieldState(parameters, optimiser, state.done + 1.0, sums, seen, average)
         stats = {"lp": lp, "elbo": elbo, "remaining": _remaining(state)}
         return state, Step(parameters[0], stats)
 
@@ -201,7 +211,7 @@ def _remaining(state: MeanFieldState) -> Array:
     mean = state.sums[0] / count
     variance = (state.sums[1] / count - mean**2) / (count - 1.0)
     squares = mean**2 - variance
-    scale = jnp.exp(2.0 * state.parameters[1])
+    scale = jnp.exp(2.0 * state.average[1])
     return jnp.maximum(0.5 * jnp.sum(scale * squares[0]) + 0.25 * jnp.sum(squares[1]), 0.0)
 
 
