@@ -33,7 +33,8 @@ def test_optimum_on_a_gaussian_posterior(data, seed, T, L):
 
     The means are held to 5 % of a posterior standard deviation and the standard deviations to 5 %:
     40,000 draws estimate both to 0.5 %, the rest is left to the optimiser, given 20,000 steps: the
-    features are correlated, and after the default 5,000 a mean may be 6 % off. False alarms of the draws alone: under 1e-20.
+    features are correlated, and after the default 5,000 a mean may be 6 % off. False alarms of the
+    draws alone: under 1e-20.
     """
     mean, covariance = forms.known_noise_moments(data, T, L)
     run = fit(
