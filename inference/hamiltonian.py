@@ -26,7 +26,7 @@ class HamiltonianOptions(Options):
     """Options the Hamiltonian backends share."""
 
     # 0.8, the usual default, leaves networks with divergences: on diabetes (1x50 tanh) hmc at 0.9
-    # gave none, and 3 to 4 times as many effective draws a second.
+    # gave none at T = 1, and four times the effective draws a gradient.
     target_acceptance: Fraction = Field(
         0.9, description="Acceptance rate the step size is tuned to."
     )

@@ -52,7 +52,7 @@ class Posterior:
 
     Args:
         model: a zoo model or a hand-written NumPyro model ``(x, y=None)``.
-        data: the data set, or None for a posterior without scaling on ``x``, ``y`` given later.
+        data: the data set; a zoo model sees it standardised, unless its ``scale`` says otherwise.
         posterior_temperature: T.
         likelihood_temperature: L.
 

@@ -17,18 +17,6 @@ assert "bnnzoo" not in sys.modules, "bnnzoo was imported before tests/conftest.p
 install_import_hook("bnnzoo", "beartype.beartype")
 
 
-@pytest.fixture(scope="session")
-def data_folder() -> Path:
-    """The folder of data sets too large for the repository, named by BNNZOO_DATA; else skips."""
-    named = os.environ.get("BNNZOO_DATA")
-    if not named:
-        pytest.skip("BNNZOO_DATA does not name a folder of data sets")
-    folder = Path(named).expanduser()
-    if not folder.is_dir():
-        pytest.skip(f"BNNZOO_DATA names {named}, which is not a folder")
-    return folder
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results", help="write what passed and the figures it printed to this file")
 

@@ -129,14 +129,6 @@ def _temporary() -> tuple[bool, str]:
     return True, f"{tempfile.gettempdir()} can be written, {free:.1f} GiB free"
 
 
-def _data_folder() -> tuple[bool, str]:
-    named = os.environ.get("BNNZOO_DATA")
-    if not named:
-        return True, "not set (only data sets too large to come with the zoo need it)"
-    is_folder = Path(named).expanduser().is_dir()
-    return is_folder, f"{named}" if is_folder else f"{named} is not a folder"
-
-
 CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
     "python": _python,
     "packages": _packages,
@@ -145,5 +137,4 @@ CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
     "precision": _precision,
     "compilation": _compilation,
     "temporary": _temporary,
-    "BNNZOO_DATA": _data_folder,
 }

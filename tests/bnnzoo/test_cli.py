@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bnnzoo
-from bnnzoo.cli import main
+from bnnzoo.cli import doctor, main
 from bnnzoo.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,8 +126,8 @@ def test_doctor(run, monkeypatch):
     checks = json.loads(run("doctor", "--json"))
     assert checks["ok"]
     assert {"python", "packages", "devices", "precision"} <= {c["name"] for c in checks["checks"]}
-    monkeypatch.setenv("BNNZOO_DATA", "nowhere")
-    assert "nowhere is not a folder" in run("doctor", code=1)
+    monkeypatch.setitem(doctor.CHECKS, "temporary", lambda: (False, "nowhere to write"))
+    assert "nowhere to write" in run("doctor", code=1)
 
 
 # -- a round trip ------------------------------------------------------------------------------
