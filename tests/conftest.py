@@ -39,14 +39,21 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"{versions}.",
     ]
-    folder = ""
-    for report in sorted(reports, key=lambda r: r.nodeid):
+    families: dict[tuple[str, str], list] = {}
+    for report in reports:
         file, _, name = report.nodeid.partition("::")
+        families.setdefault((file, name.partition("[")[0]), []).append(report)
+    folder = ""
+    for (file, name), members in sorted(families.items()):
         if file != folder:
             folder = file
             lines += ["", f"## {file}", ""]
+        failed = [r for r in members if not r.passed]
+        took = sum(r.duration for r in members)
         lines.append(
-            f"- {'passed' if report.passed else 'FAILED'}: {name}, {report.duration:.0f} s"
+            f"- {name}: {len(members) - len(failed)} passed, {len(failed)} failed, {took:.0f} s"
         )
-        lines += [f"  - {line}" for line in report.capstdout.splitlines() if line.strip()]
+        lines += [f"  - FAILED {r.nodeid.partition('::')[2]}" for r in failed]
+        for report in sorted(members, key=lambda r: r.nodeid):
+            lines += [f"  - {line}" for line in report.capstdout.splitlines() if line.strip()]
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
