@@ -9,7 +9,7 @@ ARGS ?=
 USABLE := import sys, pip; sys.exit(sys.version_info < (3, 12))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test validate bench lint typecheck clean
+.PHONY: help setup demo test validate bench lint typecheck docs clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='more arguments']"
@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	    exit 1; }; \
 	  $(PYTHON) -m venv --clear .venv; }
 	@echo "Installing bnnzoo and its dependencies into .venv (a minute or more the first time)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 demo: setup  ## compare priors, backends and temperatures on real data; writes report.html
@@ -51,6 +51,11 @@ typecheck: setup  ## mypy alone
 	@cd .typecheck/bnnzoo && ln -s ../../bnnzoo/* ../../models ../../inference ../../reports .
 	@cd .typecheck && ../$(PY) -m mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p bnnzoo
 
+docs: setup  ## build the site into docs/_build; a warning is an error
+	@rm -rf docs/_build  # what is kept would hide warnings, and the catalogue of yesterday
+	@$(PY) -m sphinx -W --keep-going -n -q docs docs/_build
+	@echo "open docs/_build/index.html"
+
 clean:  ## remove builds and caches; keeps .venv, runs and reports
-	@rm -rf build dist *.egg-info .typecheck .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build dist docs/_build *.egg-info .typecheck .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -path ./.venv -prune -o -name __pycache__ -prune -exec rm -rf {} +

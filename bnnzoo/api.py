@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnnzoo.errors import DataWarning, InputError, OptionError, RunError, hint
-from bnnzoo.specs import Component, RunSpec, read_tree, spec_from_tree
+from bnnzoo.specs import MODEL_PARTS, Component, RunSpec, read_tree, spec_from_tree
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
@@ -103,7 +103,8 @@ def fit_spec(
 
     Args:
         spec: a path to a TOML file with sections ``[data]``, ``[model]``, ``[network]``,
-            ``[prior]``, ``[likelihood]`` and ``[inference]``, or the same as nested data.
+            ``[prior]``, ``[likelihood]``, ``[augmentation]`` and ``[inference]``, or the same as
+            nested data.
         model: a hand-written NumPyro model, in place of what the spec says of one.
         out: run folder; a temporary one if not given.
         progress: draw a progress bar on a terminal.
@@ -152,7 +153,7 @@ def _load(component: Component) -> Dataset:
 
     if component.name is None:
         raise InputError(
-            "no data set is given: name one, or a .csv file"
+            "no data set is given: name one, or a CSV or Parquet file"
             + hint("", registry.list_names("datasets"))
         )
     return load_dataset(component.name, **component.options)
@@ -172,7 +173,7 @@ def _take(spec: RunSpec, model: Any) -> Any:
     """A model given as an object; what a spec says of another one would be passed over."""
     from bnnzoo.models.handwritten import as_model
 
-    for section in ("network", "prior", "likelihood"):
+    for section in MODEL_PARTS:
         if getattr(spec, section) != Component():
             raise InputError(f"a hand-written model has its own {section}: leave [{section}] out")
     for option in spec.model.options:

@@ -5,6 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+__all__ = [
+    "BnnzooError",
+    "CorruptRunError",
+    "DataError",
+    "DataWarning",
+    "InputError",
+    "OptionError",
+    "RunError",
+    "RunExistsError",
+    "StorageError",
+    "TemperatureError",
+    "UnknownNameError",
+    "hint",
+    "nearest",
+]
+
 
 class BnnzooError(Exception):
     """Base of every error raised on purpose; its text is one clear line.
@@ -20,7 +36,13 @@ class InputError(BnnzooError, ValueError):
 
 
 class UnknownNameError(InputError):
-    """A name that is not registered, with the nearest one that is."""
+    """A name that is not registered, with the nearest one that is.
+
+    Args:
+        what: the kind of thing, such as ``"prior"``.
+        given: the name that was asked for.
+        known: the names there are.
+    """
 
     def __init__(self, what: str, given: object, known: Iterable[str]) -> None:
         super().__init__(f"unknown {what} {given!r}{hint(str(given), known)}")
@@ -74,7 +96,16 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def hint(name: str, known: Iterable[str], limit: int = 12) -> str:
-    """The tail of an error line: the nearest valid choice, then the choices there are."""
+    """The tail of an error line: the nearest valid choice, then the choices there are.
+
+    Args:
+        name: what was given.
+        known: the valid names.
+        limit: how many choices to list at most.
+
+    Returns:
+        Text to put behind the name: ``"; did you mean 'laplace'? (choices: gaussian, laplace)"``.
+    """
     choices = sorted(known)
     best = nearest(name, choices)
     meant = f"; did you mean {best!r}?" if best else ""

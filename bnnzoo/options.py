@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bnnzoo.errors import OptionError, hint
 
+__all__ = ["Count", "Finite", "Fraction", "NoOptions", "Options", "Positive", "parse_options"]
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A finite number above zero."""
 

@@ -16,22 +16,44 @@ from typing import Any, TypeVar
 from bnnzoo.errors import BnnzooError, InputError, UnknownNameError
 from bnnzoo.options import NoOptions, Options, parse_options
 
-KINDS: dict[str, str] = {
-    "networks": "bnnzoo.models.networks",
-    "priors": "bnnzoo.models.priors",
-    "likelihoods": "bnnzoo.models.likelihoods",
-    "models": "bnnzoo.models.zoo",
-    "backends": "bnnzoo.inference.backends",
-    "datasets": "bnnzoo.datasets",
+__all__ = [
+    "KINDS",
+    "Card",
+    "Entry",
+    "Parameter",
+    "describe",
+    "get",
+    "list_names",
+    "register",
+    "unregister",
+]
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "networks": ("bnnzoo.models.networks",),
+    "priors": ("bnnzoo.models.priors",),
+    "likelihoods": ("bnnzoo.models.likelihoods",),
+    "augmentations": ("bnnzoo.models.augmentations",),
+    "models": ("bnnzoo.models.zoo",),
+    "backends": ("bnnzoo.inference.backends",),
+    "datasets": ("bnnzoo.datasets", "bnnzoo.models.simulated"),
 }
-"""The kinds that exist, and the package whose files hold the entries of each."""
+"""The kinds that exist, and the packages whose files hold the entries of each.
+
+Packages are searched in order, and no further than the name is found: those that load JAX last."""
 
 Tag = str | bool | tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One option of an entry, as its card shows it."""
+    """One option of an entry, as its card shows it.
+
+    Attributes:
+        name: what it is set by.
+        type: its type in words, such as ``whole number``.
+        default: its default value, or the text ``required``.
+        description: what it does.
+    """
 
     name: str
     type: str
@@ -76,20 +98,48 @@ class Card:
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered factory, its options and its card."""
+    """A registered factory, its options and its card.
+
+    Attributes:
+        card: what a user is shown.
+        factory: gives the object for validated options.
+        options: pydantic model that validates them.
+    """
 
     card: Card
     factory: Callable[..., Any]
     options: type[Options]
 
     def parse(self, given: Mapping[str, Any], where: str | None = None) -> Options:
-        """Validate options for this entry; raises ``OptionError``."""
+        """Validate options for this entry.
+
+        Args:
+            given: names and values as the user wrote them.
+            where: section they belong to, for messages; the singular of the kind if not given.
+
+        Returns:
+            The options, frozen, with defaults.
+
+        Raises:
+            OptionError: an option that does not exist or a value that is not allowed.
+        """
         singular = self.card.kind.removesuffix("s")
         owner = f"{singular} {self.card.name!r}"
         return parse_options(self.options, given, where or singular, owner)
 
     def build(self, given: Mapping[str, Any], where: str | None = None) -> Any:
-        """Validate ``given`` and call the factory with the resulting options."""
+        """Validate options and call the factory with them.
+
+        Args:
+            given: names and values as the user wrote them.
+            where: section they belong to, for messages; the singular of the kind if not given.
+
+        Returns:
+            What the factory makes: a prior, a network, a data set.
+
+        Raises:
+            OptionError: as :meth:`parse`.
+        """
         return self.factory(self.parse(given, where))
 
 
@@ -141,17 +191,33 @@ def register(
 
 
 def unregister(kind: str, name: str) -> None:
-    """Forget an entry: for tests and notebooks that define the same name again."""
+    """Forget an entry: for tests and notebooks that define the same name again.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        name: the entry's name; one that is not registered is passed over.
+
+    Raises:
+        UnknownNameError: no such kind.
+    """
     _entries[_known_kind(kind)].pop(name, None)
 
 
 def get(kind: str, name: str) -> Entry:
-    """The entry of that name; raises ``UnknownNameError`` with the nearest one."""
-    _discover(_known_kind(kind))
-    try:
-        return _entries[kind][name]
-    except (KeyError, TypeError):
-        raise UnknownNameError(kind.removesuffix("s"), name, _entries[kind]) from None
+    """The entry of a name.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        name: the entry's name.
+
+    Raises:
+        UnknownNameError: no such kind or name, with the nearest one.
+    """
+    for package in KINDS[_known_kind(kind)]:
+        _discover(package)
+        if isinstance(name, str) and name in _entries[kind]:
+            return _entries[kind][name]
+    raise UnknownNameError(kind.removesuffix("s"), name, _entries[kind])
 
 
 def list_names(kind: str, **tags: Tag) -> list[str]:
@@ -166,7 +232,8 @@ def list_names(kind: str, **tags: Tag) -> list[str]:
         UnknownNameError: no such kind.
         InputError: a tag that no card of the kind carries.
     """
-    _discover(_known_kind(kind))
+    for package in KINDS[_known_kind(kind)]:
+        _discover(package)
     cards = [entry.card for entry in _entries[kind].values()]
     known = {tag for card in cards for tag in card.tags}
     for tag in tags:
@@ -176,7 +243,15 @@ def list_names(kind: str, **tags: Tag) -> list[str]:
 
 
 def describe(kind: str, name: str) -> Card:
-    """The card of an entry; raises ``UnknownNameError``."""
+    """The card of an entry: its options, references, tags and notes.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        name: the entry's name.
+
+    Raises:
+        UnknownNameError: no such kind or name, with the nearest one.
+    """
     return get(kind, name).card
 
 
@@ -191,15 +266,15 @@ def _known_kind(kind: str) -> str:
     return kind
 
 
-def _discover(kind: str) -> None:
+def _discover(name: str) -> None:
     with _discovery:
-        if kind in _discovered:
+        if name in _discovered:
             return
-        package = importlib.import_module(KINDS[kind])
+        package = importlib.import_module(name)
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
-                importlib.import_module(f"{package.__name__}.{module.name}")
-        _discovered.add(kind)
+                importlib.import_module(f"{name}.{module.name}")
+        _discovered.add(name)
 
 
 def _parameters(options: type[Options]) -> tuple[Parameter, ...]:

@@ -14,7 +14,24 @@ from pydantic import Field
 from bnnzoo.errors import InputError, OptionError, hint
 from bnnzoo.options import Count, Options, Positive, parse_options
 
-SECTIONS = ("data", "model", "network", "prior", "likelihood", "inference")
+__all__ = [
+    "MODEL_PARTS",
+    "SECTIONS",
+    "Component",
+    "InferenceSpec",
+    "RunSpec",
+    "override",
+    "read_tree",
+    "read_value",
+    "spec_from_toml",
+    "spec_from_tree",
+]
+
+MODEL_PARTS = ("network", "prior", "likelihood", "augmentation")
+"""Sections that together make a zoo model."""
+
+SECTIONS = ("data", "model", *MODEL_PARTS, "inference")
+"""Sections of a spec, in the order in which ``run.toml`` has them."""
 
 
 class Component(Options):
@@ -58,6 +75,9 @@ class RunSpec(Options):
     network: Component = Field(default_factory=Component, description="The network.")
     prior: Component = Field(default_factory=Component, description="The prior.")
     likelihood: Component = Field(default_factory=Component, description="The likelihood.")
+    augmentation: Component = Field(
+        default_factory=Component, description="Transformed copies of the inputs; none if absent."
+    )
     inference: InferenceSpec = Field(default_factory=InferenceSpec, description="The inference.")
 
     def to_tree(self) -> dict[str, dict[str, Any]]:
@@ -79,6 +99,9 @@ class RunSpec(Options):
 def spec_from_tree(tree: Mapping[str, Any]) -> RunSpec:
     """A spec from nested data as a TOML file holds it.
 
+    Args:
+        tree: options by section; those of an entry stand beside its name.
+
     Raises:
         OptionError: a section or field that does not exist, or a value that is not allowed.
     """
@@ -96,7 +119,15 @@ def spec_from_tree(tree: Mapping[str, Any]) -> RunSpec:
 
 
 def spec_from_toml(text: str, source: str = "the configuration") -> RunSpec:
-    """A spec from TOML text; ``source`` names it in the error raised when it does not parse."""
+    """A spec from TOML text.
+
+    Args:
+        text: what a TOML file holds.
+        source: what to call it in the error raised when it does not parse.
+
+    Raises:
+        InputError: text that is not TOML, or what :func:`spec_from_tree` refuses.
+    """
     try:
         return spec_from_tree(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -104,7 +135,14 @@ def spec_from_toml(text: str, source: str = "the configuration") -> RunSpec:
 
 
 def read_tree(path: str | Path) -> dict[str, Any]:
-    """The nested data of a TOML file; raises ``InputError`` where it is missing or broken."""
+    """The nested data of a TOML file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: it is missing, unreadable or not TOML.
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -125,6 +163,10 @@ def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
 
     Values are read as TOML (``5``, ``[50, 50]``, ``true``, ``"text"``); what does not parse as
     TOML is taken as text, so ``network.activation=tanh`` needs no quotes.
+
+    Args:
+        tree: nested data as :func:`spec_from_tree` takes them; left as they are.
+        assignments: such as ``prior.df=5``.
 
     Raises:
         OptionError: an assignment without ``=`` or without a section.
@@ -161,7 +203,11 @@ def _keys(path: str, assignment: str) -> list[str]:
 
 
 def read_value(text: str) -> Any:
-    """A value as ``--set`` takes it: TOML, or else the text itself."""
+    """A value as ``--set`` takes it: TOML, or else the text itself.
+
+    Args:
+        text: such as ``5``, ``[50, 50]`` or ``tanh``.
+    """
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

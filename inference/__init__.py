@@ -1,7 +1,18 @@
 """Inference: each backend takes a posterior and gives draws, through one loop."""
 
+from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.fitting import fit, resume
 from bnnzoo.inference.prediction import Prediction
 from bnnzoo.inference.run import Run, load_run
 
-__all__ = ["Prediction", "Run", "fit", "load_run", "resume"]
+__all__ = [
+    "Backend",
+    "Flag",
+    "Prediction",
+    "Run",
+    "Stage",
+    "Step",
+    "fit",
+    "load_run",
+    "resume",
+]

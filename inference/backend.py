@@ -50,26 +50,61 @@ class Backend(ABC):
         """Stages of the warm-up steps, length ``warmup``."""
 
     def planned(self, warmup: int) -> Backend:
-        """This backend, told how many warm-up steps it will have."""
+        """This backend, told how many warm-up steps it will have.
+
+        Args:
+            warmup: number of warm-up steps.
+        """
         return self
 
     @abstractmethod
     def init(self, posterior: Posterior, u: Array) -> Any:
-        """State (a pytree of arrays) at the starting position ``u``; traced."""
+        """State (a pytree of arrays) at the starting position; traced.
+
+        Args:
+            posterior: the target.
+            u: unconstrained position ``(dim,)``.
+        """
 
     @abstractmethod
     def step(self, posterior: Posterior, state: Any, stage: Array, key: Array) -> tuple[Any, Step]:
-        """One step; traced. ``stage`` is never ``IDLE``."""
+        """One step; traced.
+
+        Args:
+            posterior: the target.
+            state: what :meth:`init` or the last step gave.
+            stage: what the step is for, a :class:`Stage`; never ``IDLE``.
+            key: a typed random key that no other step is given.
+
+        Returns:
+            The next state, and what the step reports.
+        """
 
     @abstractmethod
     def gradients(self, stats: dict[str, np.ndarray]) -> int:
-        """Number of log-density gradients behind these steps' statistics."""
+        """Number of log-density gradients behind some steps.
+
+        Args:
+            stats: their statistics, ``(step,)`` each.
+        """
 
     def check(self, posterior: Posterior) -> None:  # noqa: B027
-        """Raise ``InputError`` where this backend cannot treat this posterior; most treat all."""
+        """Raise where this backend cannot treat a posterior; most treat all.
+
+        Args:
+            posterior: the target.
+
+        Raises:
+            InputError: what it cannot treat.
+        """
 
     def flags(self, stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> list[Flag]:
-        """What a user must know of one finished chain; statistics are ``(step,)``."""
+        """What a user must know of one finished chain.
+
+        Args:
+            stats: statistics of its draws, ``(step,)`` each.
+            warmup: those of its warm-up.
+        """
         return []
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
@@ -25,6 +26,12 @@ ROWS = 128
 PIECE_PARAMETERS = 2**22
 """Parameters of all draws of a piece: a larger network is taken in fewer draws."""
 
+WITH_CDF = (
+    *(dist.Normal, dist.StudentT, dist.Laplace, dist.Logistic, dist.Gamma, dist.LogNormal),
+    *(dist.Poisson, dist.GammaPoisson),
+)
+"""Families of one number whose distribution function NumPyro has."""
+
 PIECE_TERMS = 2**18
 """Likelihood terms computed at once."""
 
@@ -38,7 +45,8 @@ class Evaluated(NamedTuple):
         variance: of the target given the draw; None for classes.
         draw: one target a draw and row.
         log_prob: log p(y | draw) ``(draw, row)``.
-        cdf: P(target <= y | draw) ``(draw, row)``; None unless the target is one real number.
+        cdf: P(target <= y | draw) ``(draw, row)``; None unless the target is one number.
+        cdf_below: P(target < y | draw) ``(draw, row)`` of counts; None where it equals ``cdf``.
     """
 
     f: Array
@@ -47,6 +55,7 @@ class Evaluated(NamedTuple):
     draw: Array
     log_prob: Array
     cdf: Array | None
+    cdf_below: Array | None
 
 
 @jax.jit
@@ -61,12 +70,15 @@ def _evaluate(
     def one(values: Mapping[str, Array], index: Array) -> Evaluated:
         f, target = posterior.predictive(values, x)
         log_prob = target.log_prob(y).reshape(x.shape[0], -1).sum(1)
-        cdf = target.cdf(y) if isinstance(target, dist.Normal) and y.ndim == 1 else None
+        one_number = isinstance(target, WITH_CDF) and y.ndim == 1
+        cdf = target.cdf(y) if one_number else None
+        counts = one_number and target.support.is_discrete
+        below = jnp.where(y > 0, target.cdf(y - 1.0), 0.0) if counts else None
         classes = target.support.is_discrete and hasattr(target, "probs") and target.probs.ndim == 2
         mean = target.probs if classes else target.mean
         variance = None if classes else target.variance
         draw = target.sample(jax.random.fold_in(key, index))
-        return Evaluated(f, mean, variance, draw, log_prob, cdf)
+        return Evaluated(f, mean, variance, draw, log_prob, cdf, below)
 
     return jax.vmap(one)(values, index)
 

@@ -26,7 +26,7 @@ from bnnzoo.inference.backend import Backend, Flag, Stage
 from bnnzoo.inference.chains import ChainResult, Chains, gather
 from bnnzoo.inference.checkpoint import Checkpoint
 from bnnzoo.inference.precision import precision
-from bnnzoo.inference.start import find_start
+from bnnzoo.inference.start import climb, find_start
 from bnnzoo.models.posterior import Posterior
 
 SEGMENT_STEPS = 100
@@ -60,6 +60,7 @@ def segment_steps(dimension: int) -> int:
 # It runs once a chain and its random draws are long to compile: unoptimised, that takes half the
 # time. Backends share it.
 _find_start = jax.jit(find_start, compiler_options={"xla_backend_optimization_level": 0})
+_climb = jax.jit(climb)
 
 
 @jax.jit
@@ -312,7 +313,7 @@ def _resume_or_start(
             f"chain {chain}: no starting point of positive density among the prior's draws; check "
             "the likelihood's support and scales"
         )
-    result = ChainResult(_init(backend, posterior, u))
+    result = ChainResult(_init(backend, posterior, _climb(posterior, u)))
     if checkpoint is not None:
         checkpoint.load_into(chain, result)
     return result

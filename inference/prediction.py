@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnnzoo.inference.evaluation import evaluate, log_volume
+from bnnzoo import metrics
+from bnnzoo.errors import InputError
+from bnnzoo.inference.evaluation import Evaluated, evaluate, log_volume
 from bnnzoo.inference.precision import precision
 from bnnzoo.models.posterior import Posterior
 
@@ -15,8 +18,9 @@ from bnnzoo.models.posterior import Posterior
 class Prediction:
     """Predictive distribution of the target at some rows: the equal mixture over draws.
 
-    Never tempered. Computed when asked for and in chunks of draws, so that memory does not grow
-    with their number; only :attr:`draws` and :attr:`f` hold one value a draw.
+    Never tempered. Everything is computed when it is asked for, a block of rows and a chunk of
+    draws at a time, so that memory does not grow with their product; only :attr:`f`, :attr:`draws`
+    and :attr:`probability_draws` hold one value a draw and row.
 
     Args:
         posterior: bound to the training data.
@@ -40,16 +44,18 @@ class Prediction:
         self._count = self._shape[0] * self._shape[1]
         self._x = posterior.scaling.transform_x(np.asarray(x, float))
         self._seed, self._dtype = seed, dtype
-        self._cached: dict[str, Any] = {}
+        self._scored: tuple[bytes, _Scores] | None = None
 
     @property
     def rows(self) -> int:
         """Number of rows predicted."""
         return self._x.shape[0]
 
+    # -- one value a draw ----------------------------------------------------------------------
+
     @property
     def f(self) -> np.ndarray:
-        """Noise-free function ``(chain, draw, row, output)``: original units, or logits."""
+        """Noise-free function ``(chain, draw, row, output)``: original units, logits, log rates."""
         return self._scale(self._collect("f"))
 
     @property
@@ -58,94 +64,248 @@ class Prediction:
         return self._scale(self._collect("draw"))
 
     @property
+    def probability_draws(self) -> np.ndarray:
+        """Class probabilities of each draw ``(chain, draw, row, class)``."""
+        self._need_classes("probability_draws", "f")
+        return self._collect("mean")
+
+    # -- the mixture ---------------------------------------------------------------------------
+
+    @property
     def mean(self) -> np.ndarray:
         """Predictive mean ``(row,)`` or ``(row, output)``; class probabilities for classes."""
-        return self._moments()[0]
+        return self._moments.mean
 
     @property
     def std(self) -> np.ndarray:
         """Predictive standard deviation, noise included, shaped as :attr:`mean`."""
-        return self._moments()[1]
+        return self._moments.std
 
     @property
     def probabilities(self) -> np.ndarray:
         """Class probabilities ``(row, class)``."""
-        return self._moments()[0]
+        self._need_classes("probabilities", "mean")
+        return self._moments.mean
+
+    @property
+    def aleatoric(self) -> np.ndarray:
+        """The part of the uncertainty that more data would leave.
+
+        Regression: root mean variance of the noise over draws, shaped as :attr:`std`, whose square
+        is ``aleatoric**2 + epistemic**2``. Classes: expected entropy over draws ``(row,)``, nats.
+        """
+        return self._moments.aleatoric
+
+    @property
+    def epistemic(self) -> np.ndarray:
+        """The part of the uncertainty that more data would take away.
+
+        Regression: standard deviation over draws of the mean of y, shaped as :attr:`std`. Classes:
+        mutual information of y and the draw ``(row,)``, nats (BALD): the entropy of
+        :attr:`probabilities` less :attr:`aleatoric`.
+        """
+        return self._moments.epistemic
 
     def quantile(self, q: float | Sequence[float] | np.ndarray) -> np.ndarray:
-        """Quantiles of :attr:`draws` over chains and draws; shape of ``q``, then of one target."""
-        flat = self.draws.reshape(self._count, *self.draws.shape[2:])
-        return np.quantile(flat, q, axis=0)
+        """Quantiles of :attr:`draws` over chains and draws.
+
+        Args:
+            q: probability or probabilities, 0 to 1.
+
+        Returns:
+            The shape of ``q``, then ``(row,)`` or ``(row, output)``, in units of y.
+
+        Raises:
+            InputError: the targets are classes, or a probability outside [0, 1].
+        """
+        if self._classes:
+            raise InputError("classes have no quantiles; choices: probabilities")
+        q = np.asarray(q, float)
+        if not ((q >= 0) & (q <= 1)).all():
+            raise InputError(f"q = {q.tolist()}: probabilities between 0 and 1 are needed")
+        parts = [np.quantile(draws, q, axis=0) for _, draws in self._target_blocks()]
+        return np.concatenate(parts, axis=q.ndim)
+
+    def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends of the central predictive interval, each shaped as :attr:`mean`.
+
+        Args:
+            level: probability inside, such as 0.9.
+
+        Raises:
+            InputError: as :meth:`quantile`.
+        """
+        lower, upper = self.quantile([(1 - level) / 2, (1 + level) / 2])
+        return lower, upper
+
+    # -- scores --------------------------------------------------------------------------------
 
     def log_prob(self, y: Any) -> np.ndarray:
         """Log density ``(row,)`` of the mixture at targets ``y``, original units."""
-        return self._scores(y)["log_prob"]
+        return self._scores(y).log_density
 
     def pit(self, y: Any) -> np.ndarray | None:
-        """P(target <= y) ``(row,)`` under the mixture; None where targets are not single reals."""
-        return self._scores(y)["pit"]
+        """P(target <= y) ``(row,)`` under the mixture; None where targets are not single numbers.
 
-    def _collect(self, field: str) -> np.ndarray:
-        """One field of every draw at every row, in the shape of chains."""
-        made: np.ndarray | None = None
-        with precision(self._dtype):
-            for rows, draws, part in self._evaluate(None):
-                values = getattr(part, field)
-                if made is None:
-                    made = np.empty((self._count, self.rows, *values.shape[2:]), values.dtype)
-                made[draws, rows] = values
-        assert made is not None
-        return made.reshape(*self._shape, *made.shape[1:])
+        For counts it is drawn uniformly between P(target < y) and P(target <= y), with the seed of
+        the run, and so is uniform where the model is right (Czado, Gneiting & Held 2009, sec. 2).
+
+        Args:
+            y: targets ``(row,)``, original units.
+        """
+        return self._scores(y).pit
+
+    def crps(self, y: Any) -> np.ndarray:
+        """Continuous ranked probability score ``(row,)`` of :attr:`draws`, in units of y.
+
+        Args:
+            y: targets ``(row,)`` or ``(row, output)``, original units.
+
+        Raises:
+            InputError: the targets are classes.
+        """
+        if self._classes:
+            raise InputError("classes have no crps; choices: metrics.brier, metrics.nll")
+        y = np.asarray(y, float)
+        blocks = self._target_blocks()
+        parts = [metrics.crps(draws, y[rows], per_row=True) for rows, draws in blocks]
+        return np.concatenate([np.atleast_1d(part) for part in parts])
+
+    # -- passes over draws and rows --------------------------------------------------------------
+
+    @property
+    def _classes(self) -> bool:
+        data = self._posterior.data
+        return data is not None and data.task == "classification"
+
+    def _need_classes(self, name: str, instead: str) -> None:
+        if not self._classes:
+            raise InputError(f"a regression has no {name}; choices: {instead}")
 
     def _scale(self, values: np.ndarray) -> np.ndarray:
         return self._posterior.scaling.inverse_y(values)
 
-    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        if "moments" not in self._cached:
-            self._run(None)
-        return self._cached["moments"]
-
-    def _scores(self, y: Any) -> dict[str, Any]:
-        y = np.asarray(y)
-        if self._cached.get("scored") != y.tobytes():
-            self._run(y)
-            self._cached["scored"] = y.tobytes()
-        return self._cached["scores"]
-
-    def _evaluate(self, y: Any) -> Any:
-        return evaluate(self._posterior, self._values, self._x, y, self._seed)
-
-    def _run(self, y: np.ndarray | None) -> None:
-        """One pass over draws and rows for moments and, given targets, mixture scores."""
-        scaling = self._posterior.scaling
-        modelled = None if y is None else scaling.transform_y(y)
-        first = second = np.zeros(())
-        log_sum, cdf_sum = np.full(self.rows, -np.inf), np.zeros(self.rows)
-        one_real = True
+    def _evaluate(self, y: Any) -> Iterator[tuple[slice, slice, Evaluated]]:
         with precision(self._dtype):
-            for rows, _, part in self._evaluate(modelled):
-                mean = np.asarray(part.mean, float)
-                if first.ndim == 0:
-                    first, second = np.zeros((2, self.rows, *mean.shape[2:]))
-                first[rows] += mean.sum(0)
-                variance = 0.0 if part.variance is None else np.asarray(part.variance, float)
-                second[rows] += (mean**2 + variance).sum(0)
-                with np.errstate(invalid="ignore"):  # NaN draws make NaN scores, on purpose
-                    log_sum[rows] = np.logaddexp(log_sum[rows], _log_sum_exp(part.log_prob))
-                one_real &= part.cdf is not None
-                cdf_sum[rows] += 0.0 if part.cdf is None else np.asarray(part.cdf, float).sum(0)
-        mean = first / self._count
-        spread = np.sqrt(np.maximum(second / self._count - mean**2, 0.0))
-        self._cached["moments"] = (scaling.inverse_y(mean), scaling.inverse_y(spread, std=True))
-        if y is not None:
-            log_density = log_sum - np.log(self._count) - log_volume(self._posterior)
-            pit = cdf_sum / self._count if one_real else None
-            self._cached["scores"] = {"log_prob": log_density, "pit": pit}
+            yield from evaluate(self._posterior, self._values, self._x, y, self._seed)
+
+    def _collect(self, field: str) -> np.ndarray:
+        """One field of every draw at every row, in the shape of chains."""
+        made: np.ndarray | None = None
+        for rows, draws, part in self._evaluate(None):
+            values = getattr(part, field)
+            if made is None:
+                made = np.empty((self._count, self.rows, *values.shape[2:]), values.dtype)
+            made[draws, rows] = values
+        assert made is not None
+        return made.reshape(*self._shape, *made.shape[1:])
+
+    def _target_blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Target draws ``(draw, row, ...)`` of one block of rows after the other."""
+        block: np.ndarray | None = None
+        for rows, draws, part in self._evaluate(None):
+            if block is None or draws.start == 0:
+                block = np.empty((self._count, *part.draw.shape[1:]))
+            block[draws] = part.draw
+            if draws.stop == self._count:
+                yield rows, self._scale(block)
+
+    @cached_property
+    def _moments(self) -> _Moments:
+        return self._pass(None)[0]
+
+    def _scores(self, y: Any) -> _Scores:
+        y = np.asarray(y)
+        if self._scored is None or self._scored[0] != y.tobytes():
+            moments, scores = self._pass(y)
+            self.__dict__.setdefault("_moments", moments)
+            self._scored = (y.tobytes(), scores)
+        return self._scored[1]
+
+    def _pass(self, y: np.ndarray | None) -> tuple[_Moments, _Scores]:
+        """Moments and, given targets, mixture scores."""
+        scaling = self._posterior.scaling
+        sums = _Sums(self.rows)
+        for rows, _, part in self._evaluate(None if y is None else scaling.transform_y(y)):
+            sums.add(rows, part, scored=y is not None)
+        moments = sums.of_classes(self._count) if self._classes else sums.of_numbers(self._count)
+        scores = sums.scores(self._count, self._seed)
+        spreads = (scaling.inverse_y(spread, std=True) for spread in moments[1:])
+        moments = moments if self._classes else _Moments(self._scale(moments.mean), *spreads)
+        volume = log_volume(self._posterior)
+        return moments, scores._replace(log_density=scores.log_density - volume)
+
+
+class _Moments(NamedTuple):
+    mean: np.ndarray
+    std: np.ndarray
+    aleatoric: np.ndarray
+    epistemic: np.ndarray
+
+
+class _Scores(NamedTuple):
+    log_density: np.ndarray
+    pit: np.ndarray | None
+
+
+class _Sums:
+    """Running sums over draws, modelled units."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.mean = self.square = self.variance = np.zeros(())
+        self.entropy = np.zeros(rows)
+        self.log_sum = np.full(rows, -np.inf)
+        self.cdf, self.below = np.zeros((2, rows))
+        self.has_cdf = True
+
+    def add(self, rows: slice, part: Evaluated, scored: bool) -> None:
+        mean = np.asarray(part.mean, float)
+        if self.mean.ndim == 0:
+            self.mean, self.square, self.variance = np.zeros((3, self.rows, *mean.shape[2:]))
+        self.mean[rows] += mean.sum(0)
+        self.square[rows] += (mean**2).sum(0)
+        if part.variance is None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                self.entropy[rows] -= np.where(mean == 0, 0.0, mean * np.log(mean)).sum((0, 2))
+        else:
+            self.variance[rows] += np.asarray(part.variance, float).sum(0)
+        if not scored:
+            return
+        with np.errstate(invalid="ignore"):  # NaN draws make NaN scores, on purpose
+            self.log_sum[rows] = np.logaddexp(
+                self.log_sum[rows], _log_sum_exp(np.asarray(part.log_prob, float))
+            )
+        self.has_cdf &= part.cdf is not None
+        if part.cdf is not None:
+            below = part.cdf if part.cdf_below is None else part.cdf_below
+            self.cdf[rows] += np.asarray(part.cdf, float).sum(0)
+            self.below[rows] += np.asarray(below, float).sum(0)
+
+    def of_numbers(self, count: int) -> _Moments:
+        mean = self.mean / count
+        between = np.maximum(self.square / count - mean**2, 0.0)
+        within = self.variance / count
+        return _Moments(mean, np.sqrt(within + between), np.sqrt(within), np.sqrt(between))
+
+    def of_classes(self, count: int) -> _Moments:
+        p = self.mean / count
+        spread = np.sqrt(np.maximum(self.square / count - p**2, 0.0))
+        expected = self.entropy / count
+        with np.errstate(divide="ignore", invalid="ignore"):
+            total = -np.where(p == 0, 0.0, p * np.log(p)).sum(1)
+        return _Moments(p, spread, expected, np.maximum(total - expected, 0.0))
+
+    def scores(self, count: int, seed: int) -> _Scores:
+        pit = None
+        if self.has_cdf:
+            between = np.random.default_rng(seed).uniform(size=self.rows)
+            pit = (self.below + between * (self.cdf - self.below)) / count
+        return _Scores(self.log_sum - np.log(count), pit)
 
 
 def _log_sum_exp(values: np.ndarray) -> np.ndarray:
     """Over the first axis; -inf where all are, NaN where one is."""
-    values = np.asarray(values, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         peak = values.max(0)
         safe = np.where(np.isneginf(peak), 0.0, peak)

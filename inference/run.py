@@ -19,7 +19,7 @@ from bnnzoo.models.handwritten import HandwrittenModel, as_model, source_hash
 from bnnzoo.models.layout import tree_name
 from bnnzoo.models.model import build_model
 from bnnzoo.models.posterior import Posterior
-from bnnzoo.specs import Component, RunSpec, spec_from_toml
+from bnnzoo.specs import MODEL_PARTS, Component, RunSpec, spec_from_toml
 
 
 class Run:
@@ -30,6 +30,7 @@ class Run:
         spec: what was run.
         manifest: how it went; see ``docs/design.md``.
         tree: an ``xarray.DataTree`` in ArviZ's schema.
+        posterior: the posterior the draws are from.
         origin: ``"new"``, ``"resumed"``, ``"reused"`` (it was finished already) or ``"loaded"``.
     """
 
@@ -95,8 +96,8 @@ class Run:
         """Test metrics in original units.
 
         Returns:
-            ``rmse``, ``nll``, ``coverage_50``, ``coverage_90`` for regression; ``accuracy``,
-            ``nll``, ``brier``, ``ece`` for classification.
+            ``rmse``, ``nll``, ``crps``, ``coverage_50``, ``coverage_90`` for regression;
+            ``accuracy``, ``nll``, ``brier``, ``ece`` for classification.
 
         Raises:
             InputError: the data have no test rows.
@@ -109,6 +110,10 @@ class Run:
         sites = self.posterior.sites
         group = self.tree["posterior"]
         return {site.name: np.asarray(group[tree_name(site.name)]) for site in sites}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was pickled does not keep a temporary folder alive, and can do without one.
+        return {**self.__dict__, "_temporary": None, "tree": self.tree.load()}
 
     def __repr__(self) -> str:
         sizes = self.tree["posterior"].sizes
@@ -127,6 +132,7 @@ def test_metrics(tree: xr.DataTree) -> dict[str, float]:
         found["ece"] = metrics.ece(probabilities, y)
     else:
         found["rmse"] = metrics.rmse(scores["mean"].to_numpy(), y)
+        found["crps"] = float(np.mean(scores["crps"].to_numpy()))
         if "pit" in scores:
             pit = scores["pit"].to_numpy()
             found |= {f"coverage_{p}": metrics.coverage(pit, p / 100) for p in (50, 90)}
@@ -196,7 +202,7 @@ def rebuild_model(spec: RunSpec, manifest: Mapping[str, Any], model: Any) -> Any
             "its source differs"
         )
     model = as_model(model)
-    for section in ("network", "prior", "likelihood"):
+    for section in MODEL_PARTS:
         given, ran = getattr(model.spec, section), getattr(spec, section)
         if given != ran:
             raise InputError(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -56,7 +54,7 @@ def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> x
         "posterior": _sites(values),
         "sample_stats": _statistics(chains.stats, "draw"),
         "warmup_sample_stats": _statistics(chains.warmup_stats, "draw"),
-        "observed_data": xr.Dataset({"y": _rows(data.y, "row")}),
+        "observed_data": xr.Dataset({"y": _rows(data.y, "row", "output")}),
         "constant_data": xr.Dataset({"x": _rows(data.x, "row")}),
     }
     groups["posterior"].attrs |= temperatures
@@ -72,7 +70,10 @@ def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> x
             posterior, values, data.x_test, "test_row", seed + 2, dtype
         )
         groups["predictions_constant_data"] = xr.Dataset(
-            {"x": _rows(data.x_test, "test_row"), "y": _rows(data.y_test, "test_row")}
+            {
+                "x": _rows(data.x_test, "test_row"),
+                "y": _rows(data.y_test, "test_row", "output"),
+            }
         )
         groups["test_scores"] = _test_scores(posterior, values, seed + 3, dtype)
     tree = xr.DataTree.from_dict({name: group for name, group in groups.items() if group})
@@ -101,11 +102,10 @@ def _statistics(stats: Mapping[str, np.ndarray], dimension: str) -> xr.Dataset:
     return xr.Dataset(variables)
 
 
-def _rows(array: np.ndarray, row: str) -> xr.DataArray:
+def _rows(array: np.ndarray, row: str, axis: str = "feature") -> xr.DataArray:
     """Rows with one more axis for features or outputs; images are flattened."""
     if array.ndim == 1:
         return xr.DataArray(array, dims=(row,))
-    axis = "feature" if array.ndim != 2 or row else "output"
     return xr.DataArray(array.reshape(len(array), -1), dims=(row, axis))
 
 
@@ -158,6 +158,7 @@ def _test_scores(
     dims = ("test_row", "output")[: prediction.mean.ndim]
     made["mean"] = xr.DataArray(prediction.mean, dims=dims)
     made["std"] = xr.DataArray(prediction.std, dims=dims)
+    made["crps"] = xr.DataArray(prediction.crps(data.y_test), dims="test_row")
     pit = prediction.pit(data.y_test)
     if pit is not None:
         made["pit"] = xr.DataArray(pit, dims="test_row")
@@ -182,9 +183,13 @@ def _function_draws(
             x = x[np.linspace(0, len(x) - 1, min(len(x), DIAGNOSTIC_POINTS)).astype(int)]
         except InputError:
             x = data.x  # Latent sites a row: the function exists at all training rows or at none.
-    f = Prediction(posterior, values, x, seed, dtype).f
+    prediction = Prediction(posterior, values, x, seed, dtype)
     if data.task == "classification":
-        f = np.asarray(jax.nn.log_softmax(jnp.asarray(f), axis=-1))
+        # Not the network's outputs: logits are free to move together, an ordinal score with its
+        # cuts. The floor keeps a probability that is rounded to 0 from being minus infinity.
+        f = np.log(np.maximum(prediction.probability_draws, np.finfo(np.float32).tiny))
+    else:
+        f = prediction.f
     if likelihood is not None and likelihood.sizes["draw"] == chains.u.shape[1]:
         total = likelihood["y"].sum("row").to_numpy()
     else:

@@ -36,6 +36,7 @@ class HandwrittenModel:
     """
 
     handwritten = True
+    scales_target = True
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.fn = fn
@@ -52,7 +53,11 @@ class HandwrittenModel:
         return RunSpec(model=Component(name=self.label, options={"source": source_hash(self.fn)}))
 
     def bind(self, data: Dataset) -> HandwrittenModel:
-        """Nothing to fix."""
+        """The same model: there is nothing to fix.
+
+        Args:
+            data: the data set; not looked at.
+        """
         return self
 
     def __call__(self, x: Any, y: Any = None) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpyro.distributions as dist
 from jax import Array
 from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from bnnzoo.datasets import Dataset
 
 Task = Literal["regression", "classification"]
 
@@ -22,6 +25,12 @@ class Likelihood(ABC):
     outputs: int | None
     """Outputs fixed by an option, or None until data bind them."""
 
+    scales_target: ClassVar[bool] = True
+    """Whether it can model standardised targets; False where their values mean something."""
+
+    is_distribution: ClassVar[bool] = True
+    """Whether ``distribution`` is one of the target; if not, ``predictive`` is."""
+
     @property
     @abstractmethod
     def label(self) -> str:
@@ -29,19 +38,60 @@ class Likelihood(ABC):
 
     @abstractmethod
     def head(self, outputs: int) -> int:
-        """How many values the network must return for a target of this many outputs."""
+        """How many values the network must return.
+
+        Args:
+            outputs: number of targets or classes.
+        """
 
     @abstractmethod
     def sample_noise(self, outputs: int) -> Any:
-        """Sample what the likelihood does not know besides the function, inside a NumPyro model."""
+        """Sample what the likelihood does not know besides the function, inside a NumPyro model.
+
+        Args:
+            outputs: number of targets or classes.
+
+        Returns:
+            What :meth:`distribution` takes as ``noise``.
+        """
 
     @abstractmethod
     def function(self, head: Float[Array, "row head"]) -> Float[Array, "row output"]:
-        """The noise-free function values, modelled units."""
+        """The noise-free function values, modelled units.
+
+        Args:
+            head: what the network returned, ``(row, head)``.
+        """
 
     @abstractmethod
     def distribution(self, head: Float[Array, "row head"], noise: Any) -> dist.Distribution:
         """The target's distribution, batch shape ``(row,)``.
 
         One output gives scalar targets ``(row,)``, several ``(row, output)`` as one event.
+
+        Args:
+            head: what the network returned, ``(row, head)``.
+            noise: what :meth:`sample_noise` gave.
         """
+
+    def predictive(self, head: Float[Array, "row head"], noise: Any) -> dist.Distribution:
+        """The target's distribution at new rows.
+
+        Another one than :meth:`distribution` where that is of how training rows were selected.
+
+        Args:
+            head: what the network returned, ``(row, head)``.
+            noise: what :meth:`sample_noise` gave.
+        """
+        return self.distribution(head, noise)
+
+    def bind(self, data: Dataset) -> Likelihood:
+        """This likelihood with what it reads off the training targets; most read nothing.
+
+        Args:
+            data: the data set.
+
+        Raises:
+            DataError: targets, training or test, to which it gives no density.
+        """
+        return self

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpyro
+import numpyro.distributions as dist
 from jax import Array
 from jaxtyping import Float
 
 from bnnzoo import registry
 from bnnzoo.errors import InputError, hint
+from bnnzoo.models.augmentation import Augmentation
 from bnnzoo.models.handwritten import source_hash
 from bnnzoo.models.likelihood import Likelihood
 from bnnzoo.models.network import BoundNetwork, Factory, Network
 from bnnzoo.models.prior import Prior, make_prior
-from bnnzoo.specs import Component, RunSpec
+from bnnzoo.specs import MODEL_PARTS, Component, RunSpec
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
@@ -25,14 +27,21 @@ if TYPE_CHECKING:
 
 @jax.tree_util.register_pytree_node_class
 class Model:
-    """A network, a prior and a likelihood: a NumPyro model ``model(x, y=None)``.
+    """A network, a prior, a likelihood, maybe an augmentation: a NumPyro model ``(x, y=None)``.
 
     Sites: one a parameter, named by its path (``layers.0.kernel``); ``noise_std`` where the noise
     is learned; the target ``y``. ``x`` and ``y`` are in modelled units: :class:`Posterior` scales
     data, stock NumPyro does not.
 
+    Args:
+        network: a factory of modules with the gain of its activation.
+        prior: of its parameters.
+        likelihood: of the target given its outputs.
+        spec: names and options of the three, for the record.
+
     Attributes:
-        network, prior, likelihood: the parts.
+        network: as given, as are ``prior`` and ``likelihood``.
+        augmentation: transformed copies of the inputs, or None.
         spec: their names and options, for the record.
         bound: the network with its shapes fixed, after :meth:`bind`.
         outputs: number of targets or classes, once known.
@@ -41,11 +50,17 @@ class Model:
     handwritten = False
 
     def __init__(
-        self, network: Network, prior: Prior, likelihood: Likelihood, spec: RunSpec
+        self,
+        network: Network,
+        prior: Prior,
+        likelihood: Likelihood,
+        spec: RunSpec,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.network: Network | None = network
         self.prior = prior
         self.likelihood = likelihood
+        self.augmentation = augmentation
         self.spec: RunSpec | None = spec
         self.bound: BoundNetwork | None = None
         self.outputs = likelihood.outputs
@@ -54,10 +69,16 @@ class Model:
 
     @property
     def label(self) -> str:
-        """A few words: network, prior, likelihood."""
+        """A few words: network, prior, likelihood, augmentation."""
         assert self.network is not None and self.spec is not None
         prior = self.spec.prior.name or "rules"
-        return f"{self.network.label}, {prior}, {self.likelihood.label}"
+        extra = "" if self.augmentation is None else f", {self.augmentation.label}"
+        return f"{self.network.label}, {prior}, {self.likelihood.label}{extra}"
+
+    @property
+    def scales_target(self) -> bool:
+        """Whether it can model standardised targets."""
+        return self.likelihood.scales_target
 
     @property
     def parameter_count(self) -> int:
@@ -66,6 +87,9 @@ class Model:
 
     def bind(self, data: Dataset) -> Model:
         """This model with outputs, classes and input shape fixed by the data.
+
+        Args:
+            data: the data set.
 
         Raises:
             InputError: the likelihood is for another task or number of outputs, or a prior rule
@@ -77,6 +101,7 @@ class Model:
                 f"likelihood {self.likelihood.label!r} is for {self.likelihood.task}, but data set "
                 f"{data.name!r} is for {data.task}{hint('', allowed)}"
             )
+        likelihood = self.likelihood.bind(data)
         if data.task == "classification":
             outputs = len(data.class_names)
         else:
@@ -86,7 +111,11 @@ class Model:
                 f"likelihood.outputs = {self.likelihood.outputs}, but data set {data.name!r} "
                 f"has {outputs}"
             )
-        return self._bind(tuple(data.x.shape[1:]), outputs)
+        bound = self._bind(tuple(data.x.shape[1:]), outputs)
+        bound.likelihood = likelihood
+        if self.augmentation is not None:
+            bound.augmentation = self.augmentation.bind(data)
+        return bound
 
     def __call__(self, x: Array, y: Array | None = None) -> None:
         """The NumPyro model: samples every parameter, the noise and ``y``.
@@ -96,19 +125,42 @@ class Model:
             y: targets ``(row,)``, or ``(row, output)`` for several; None to predict.
         """
         model = self if self.bound is not None else self._bind_to_arrays(x, y)
-        head, noise = model._forward(x)
+        parameters = model.prior.sample(model._shapes().infos)
+        assert model.outputs is not None
+        noise = model.likelihood.sample_noise(model.outputs)
         with numpyro.plate("data", x.shape[0]):
-            numpyro.sample("y", model.likelihood.distribution(head, noise), obs=y)
+            numpyro.sample("y", model._target(parameters, noise, x, y is None), obs=y)
 
     def function(self, parameters: Mapping[str, Array], x: Array) -> Float[Array, "row output"]:
-        """Noise-free function values for parameters given by path, modelled units."""
+        """Noise-free function values, modelled units.
+
+        Args:
+            parameters: value of every parameter by path.
+            x: inputs ``(row, *in_shape)``, modelled units.
+        """
+        slot = self.augmentation
+        if slot is not None and slot.predicts_with_copies:
+            return slot.function(self.likelihood, self._heads_of_copies(parameters, x))
         return self.likelihood.function(self._shapes().apply(parameters, x))
 
-    def _forward(self, x: Array) -> tuple[Array, Any]:
-        bound = self._shapes()
-        parameters = self.prior.sample(bound.infos)
-        assert self.outputs is not None
-        return bound.apply(parameters, x), self.likelihood.sample_noise(self.outputs)
+    def _target(
+        self, parameters: Mapping[str, Array], noise: Any, x: Array, predicting: bool
+    ) -> dist.Distribution:
+        slot = self.augmentation
+        if slot is not None and (slot.predicts_with_copies or not predicting):
+            return slot.distribution(
+                self.likelihood, self._heads_of_copies(parameters, x), noise, predicting
+            )
+        head = self._shapes().apply(parameters, x)
+        if predicting:
+            return self.likelihood.predictive(head, noise)
+        return self.likelihood.distribution(head, noise)
+
+    def _heads_of_copies(self, parameters: Mapping[str, Array], x: Array) -> Array:
+        assert self.augmentation is not None
+        copies = self.augmentation.modelled_copies(x)
+        heads = self._shapes().apply(parameters, copies.reshape(-1, *x.shape[1:]))
+        return heads.reshape(*copies.shape[:2], -1)
 
     def _shapes(self) -> BoundNetwork:
         if self.bound is None:
@@ -119,8 +171,8 @@ class Model:
         outputs = self.outputs
         if outputs is None and self.likelihood.task == "classification":
             raise InputError(
-                "a categorical model does not know its classes: call model.bind(data), or set "
-                "likelihood_options={'outputs': k}"
+                f"a {self.likelihood.label} model does not know its classes: call model.bind(data)"
+                ", or set likelihood_options={'outputs': k}"
             )
         if outputs is None:
             outputs = 1 if y is None or y.ndim == 1 else y.shape[1]
@@ -128,21 +180,34 @@ class Model:
 
     def _bind(self, in_shape: tuple[int, ...], outputs: int) -> Model:
         assert self.network is not None and self.spec is not None
-        made = Model(self.network, self.prior, self.likelihood, self.spec)
+        made = Model(self.network, self.prior, self.likelihood, self.spec, self.augmentation)
         made.outputs, made.external = outputs, self.external
         made.bound = self.network.bind(in_shape, self.likelihood.head(outputs))
         made.prior.check(made.bound.infos)
         return made
 
-    def tree_flatten(self) -> tuple[tuple[Prior, Likelihood], tuple[Any, ...]]:
+    def __getstate__(self) -> dict[str, Any]:
+        # A bound network holds functions of JAX, which cannot be pickled: its shapes stand for it.
+        bound = self.bound
+        shapes = None if bound is None else (bound.in_shape, bound.outputs)
+        return {**self.__dict__, "bound": shapes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        shapes = state["bound"]
+        self.__dict__.update(state, bound=None)
+        if shapes is not None:
+            assert self.network is not None
+            self.bound = self.network.bind(*shapes)
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Numbers as leaves; structure compared by value, so that equal shapes share programs."""
-        return (self.prior, self.likelihood), (self._shapes(), self.outputs)
+        return (self.prior, self.likelihood, self.augmentation), (self._shapes(), self.outputs)
 
     @classmethod
     def tree_unflatten(cls, aux: tuple[Any, ...], children: tuple[Any, ...]) -> Model:
         """The model inside a traced function: without its spec."""
         made = object.__new__(cls)
-        made.prior, made.likelihood = children
+        made.prior, made.likelihood, made.augmentation = children
         made.bound, made.outputs = aux
         made.network = made.spec = None
         return made
@@ -153,9 +218,11 @@ def make_model(
     prior: str | None = "gaussian",
     likelihood: str = "gaussian",
     *,
+    augmentation: str | None = None,
     network_options: Mapping[str, Any] | None = None,
     prior_options: Mapping[str, Any] | None = None,
     likelihood_options: Mapping[str, Any] | None = None,
+    augmentation_options: Mapping[str, Any] | None = None,
 ) -> Model:
     """A model from the names of its parts.
 
@@ -164,9 +231,12 @@ def make_model(
         prior: a registered prior; None where ``prior_options["rules"]`` name one for every
             parameter.
         likelihood: a registered likelihood.
+        augmentation: a registered augmentation, or None.
         network_options: options of the network; a factory takes ``gain`` alone.
         prior_options: options of the prior, with ``rules`` by parameter path.
         likelihood_options: options of the likelihood.
+        augmentation_options: options of the augmentation; ``combine`` says what likelihood the
+            copies imply.
 
     Raises:
         UnknownNameError: no such part, with the nearest one.
@@ -182,6 +252,7 @@ def make_model(
         ),
         prior=Component(name=prior, options=dict(prior_options or {})),
         likelihood=Component(name=likelihood, options=dict(likelihood_options or {})),
+        augmentation=Component(name=augmentation, options=dict(augmentation_options or {})),
     )
     return build_model(spec, factory)
 
@@ -194,9 +265,7 @@ def build_model(spec: RunSpec, factory: Factory | None = None) -> Model:
         factory: the network itself where it is not registered.
     """
     if spec.model.name is not None:
-        if named := [
-            s for s in ("network", "prior", "likelihood") if getattr(spec, s) != Component()
-        ]:
+        if named := [s for s in MODEL_PARTS if getattr(spec, s) != Component()]:
             raise InputError(
                 f"[model] name = {spec.model.name!r} already fixes the {named[0]}: "
                 f"leave [{named[0]}] out"
@@ -229,7 +298,11 @@ def build_model(spec: RunSpec, factory: Factory | None = None) -> Model:
         }
     )
     likelihood = registry.get("likelihoods", likelihood_name).build(spec.likelihood.options)
-    model = Model(network, make_prior(prior), likelihood, resolved)
+    slot = None
+    if spec.augmentation != Component():
+        slot, recorded = _augmentation(spec.augmentation, likelihood)
+        resolved = resolved.model_copy(update={"augmentation": recorded})
+    model = Model(network, make_prior(prior), likelihood, resolved, slot)
     model.external = source_hash(factory) if factory is not None else ""
     return model
 
@@ -242,6 +315,21 @@ def _names_every_rule(prior: Component) -> bool:
     return all(isinstance(rule, Mapping) and "name" in rule for rule in rules.values())
 
 
+def _augmentation(given: Component, likelihood: Likelihood) -> tuple[Augmentation, Component]:
+    """The augmentation, and its record with defaults spelled out."""
+    if given.name is None:
+        names = registry.list_names("augmentations")
+        raise InputError(f"[augmentation] has options and no name{hint('', names)}")
+    options = _resolved("augmentations", given.name, given.options)
+    slot = registry.get("augmentations", given.name).build(given.options)
+    if slot.combine == "averaged-probabilities" and not likelihood.is_distribution:
+        raise InputError(
+            f"likelihood {likelihood.label!r} is no distribution of the label, so its "
+            "probabilities cannot be averaged (nearest: augmentation.combine = 'averaged-logits')"
+        )
+    return slot, Component(name=given.name, options=options)
+
+
 def _resolved(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options with their defaults, as plain data: a record outlives a change of default."""
     parsed = registry.get(kind, name).parse(given).model_dump(mode="json", exclude_none=True)
@@ -249,5 +337,14 @@ def _resolved(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_model(name: str, **options: Any) -> Model:
-    """A named entry of the zoo, from a study; raises ``UnknownNameError``."""
+    """A named model of the zoo, as a study published it.
+
+    Args:
+        name: its name; ``bnnzoo.list("models")`` gives them all.
+        **options: its options; ``bnnzoo.describe("models", name)`` gives them.
+
+    Raises:
+        UnknownNameError: no such model, with the nearest one.
+        OptionError: an option that does not exist or a value that is not allowed.
+    """
     return registry.get("models", name).build(options, "model")

@@ -99,6 +99,12 @@ class BoundNetwork:
     """A network with its shapes fixed: hashable, equal for equal structure.
 
     Equality is what lets two fits of the same shapes share one compiled program.
+
+    Attributes:
+        graph: the module without its parameters.
+        infos: its parameters.
+        in_shape: shape of one input.
+        outputs: number of values it returns for one.
     """
 
     graph: nnx.GraphDef[Any]
@@ -107,7 +113,15 @@ class BoundNetwork:
     outputs: int
 
     def apply(self, parameters: Mapping[str, Array], x: Float[Array, "row *input"]) -> Array:
-        """Network outputs ``(row, output)`` for parameters given by path."""
+        """Run the network.
+
+        Args:
+            parameters: value of every parameter by path.
+            x: inputs ``(row, *in_shape)``, modelled units.
+
+        Returns:
+            ``(row, output)``.
+        """
         flat = [(i.keys, nnx.Param(parameters[i.path])) for i in self.infos]
         return nnx.merge(self.graph, nnx.from_flat_state(flat))(x)
 

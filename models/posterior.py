@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from bnnzoo.errors import InputError, TemperatureError
 from bnnzoo.models import score, tempering
+from bnnzoo.models.augmentation import class_logits
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.layout import find_sites, site_shapes
 from bnnzoo.models.score import Scored, Site
@@ -60,7 +61,8 @@ class Posterior:
         sites: latent sites and their places in the flat unconstrained vector ``u``.
         dimension: length of ``u``.
         rows: number of training rows.
-        x, y: training rows in modelled units, on the device.
+        x: training inputs in modelled units, on the device.
+        y: training targets in modelled units, on the device.
 
     Raises:
         TemperatureError: a temperature that is not a positive number, a tempered prior that is
@@ -80,6 +82,8 @@ class Posterior:
         self.model = as_model(model).bind(data)
         self.data: Dataset | None = data
         self.scaling = data.scaling_for(self.model.handwritten)
+        if not self.model.scales_target:
+            self.scaling = self.scaling.of_inputs()
         real = jnp.result_type(float)
         self.x = jnp.asarray(self.scaling.transform_x(data.x), real)
         classes = data.task == "classification"
@@ -104,13 +108,21 @@ class Posterior:
     # -- densities ---------------------------------------------------------------------------
 
     def log_prior(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
-        """Untempered log p(w) on constrained values, without Jacobian."""
+        """Untempered log p(w) on constrained values, without Jacobian.
+
+        Args:
+            u: unconstrained vector ``(dim,)``.
+        """
         return _log_prior(self._score(u))
 
     def log_likelihood(
         self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
     ) -> Float[Array, ""]:
         """Untempered log p(y|w); for a batch of row numbers, its unbiased N/n-scaled estimate.
+
+        Args:
+            u: unconstrained vector ``(dim,)``.
+            batch: row numbers; all rows if not given.
 
         Raises:
             InputError: a batch, and an observed site that has no leading axis of rows.
@@ -120,7 +132,12 @@ class Posterior:
     def log_density(
         self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
     ) -> Float[Array, ""]:
-        """The target of every sampler: tempered log posterior in ``u``, Jacobian added once."""
+        """The target of every sampler: tempered log posterior, Jacobian added once.
+
+        Args:
+            u: unconstrained vector ``(dim,)``.
+            batch: row numbers, for an estimate from them; all rows if not given.
+        """
         seen = self._score(u, batch)
         T, L = self.posterior_temperature, self.likelihood_temperature
         likelihood = self._log_likelihood(seen, batch) / (T * L)
@@ -130,6 +147,10 @@ class Posterior:
         self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
     ) -> Float[Array, " row"]:
         """Untempered log p(y_i|w) of each row, modelled units.
+
+        Args:
+            u: unconstrained vector ``(dim,)``.
+            batch: row numbers; all rows if not given.
 
         Raises:
             InputError: an observed site has no leading axis of rows.
@@ -146,18 +167,30 @@ class Posterior:
     # -- coordinates -------------------------------------------------------------------------
 
     def constrain(self, u: Float[Array, " dim"]) -> dict[str, Array]:
-        """Constrained value of every latent site."""
+        """Constrained value of every latent site.
+
+        Args:
+            u: unconstrained vector ``(dim,)``.
+        """
         return self._score(u).values
 
     def unconstrain(self, values: Mapping[str, ArrayLike]) -> Float[Array, " dim"]:
-        """The flat unconstrained vector of constrained values by site."""
+        """The flat unconstrained vector ``(dim,)`` of constrained values.
+
+        Args:
+            values: constrained value of every latent site.
+        """
         seen = score.run(
             self.model, self.x, self.y, lambda name, fn: (jnp.asarray(values[name]), jnp.zeros(()))
         )
         return self._flatten(score.unconstrained(seen))
 
     def initial(self, key: Array) -> Float[Array, " dim"]:
-        """A draw from the prior, unconstrained; where a prior cannot be drawn from, U(-2, 2)."""
+        """A draw from the prior, unconstrained; where a prior cannot be drawn from, U(-2, 2).
+
+        Args:
+            key: a typed random key.
+        """
         try:
             seen = score.run(self.model, self.x, self.y, score.from_prior(key))
         except NotImplementedError:
@@ -175,10 +208,12 @@ class Posterior:
         """
         seen = score.run_predictive(self.model, x, values)
         fn = _target(seen)
+        classes = jnp.issubdtype(self.y.dtype, jnp.integer)
+        if classes:
+            fn = _as_classes(fn)
         if isinstance(self.model, HandwrittenModel):
             f = seen.deterministic.get("f")
-            if jnp.issubdtype(self.y.dtype, jnp.integer):
-                fn = _as_classes(fn)
+            if classes:
                 one_a_class = f is not None and jnp.ndim(f) == 2
                 f = f if one_a_class else getattr(fn, "logits", f)
             f = fn.mean if f is None else f
@@ -190,7 +225,12 @@ class Posterior:
     def predict(
         self, u: Float[Array, " dim"], x: Float[Array, "row *input"]
     ) -> Float[Array, "row output"]:
-        """Noise-free f at new rows, in and out in original units."""
+        """Noise-free f at new rows, in and out in original units.
+
+        Args:
+            u: unconstrained vector ``(dim,)``.
+            x: inputs ``(row, *in_shape)``, original units.
+        """
         scaled = (x - self.scaling.x_mean) / self.scaling.x_std
         f = self.predictive(self.constrain(u), scaled).f
         return f * self.scaling.y_std + self.scaling.y_mean
@@ -294,6 +334,10 @@ class Posterior:
     def _flatten(self, free: Mapping[str, Array]) -> Array:
         return jnp.concatenate([jnp.ravel(free[site.name]) for site in self.sites])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = (self.model, self.data, self.posterior_temperature, self.likelihood_temperature)
+        return _rebuilt, (*given, self.x.dtype == jnp.float64)
+
     def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Site, ...]]:
         """Model numbers, data and temperatures as leaves; the layout as structure."""
         leaves = (
@@ -313,6 +357,12 @@ class Posterior:
         made.sites = sites
         made.data = None
         return made
+
+
+def _rebuilt(model: Any, data: Dataset, T: float, L: float, doubled: bool) -> Posterior:
+    """The posterior that was pickled, in its precision."""
+    with jax.enable_x64(doubled):
+        return Posterior(model, data, T, L)
 
 
 @jax.jit
@@ -363,15 +413,10 @@ def _target(seen: Scored) -> dist.Distribution:
 def _as_classes(fn: dist.Distribution) -> dist.Distribution:
     """A target of classes as a categorical one ``(row, class)``: 0 or 1 is two classes."""
     inner = score.base(fn)
-    if isinstance(inner, (dist.BernoulliLogits, dist.BernoulliProbs)):
-        logits = jnp.broadcast_to(inner.logits, fn.batch_shape)
-        return dist.Categorical(logits=jnp.stack([jnp.zeros_like(logits), logits], -1))
-    if isinstance(inner, (dist.CategoricalLogits, dist.CategoricalProbs)):
-        logits = inner.logits
-        return dist.Categorical(
-            logits=jnp.broadcast_to(logits, (*fn.batch_shape, logits.shape[-1]))
-        )
-    return fn
+    logits = class_logits(inner)
+    if logits is None:
+        return fn
+    return dist.Categorical(logits=jnp.broadcast_to(logits, (*fn.batch_shape, logits.shape[-1])))
 
 
 def _check_temperature(name: str, value: float) -> None:

@@ -71,11 +71,25 @@ class Prior(ABC):
         """
 
     def sample(self, infos: Sequence[ParameterInfo]) -> dict[str, Array]:
-        """Sample every parameter under its path, inside a NumPyro model."""
+        """Sample every parameter under its path, inside a NumPyro model.
+
+        Args:
+            infos: the parameters of the network.
+
+        Returns:
+            Value by path.
+        """
         return {i.path: numpyro.sample(i.path, self.distribution(i)) for i in infos}
 
     def check(self, infos: Sequence[ParameterInfo]) -> None:  # noqa: B027
-        """Raise ``InputError`` where this prior does not fit these parameters."""
+        """Raise where this prior does not fit the network; most fit all.
+
+        Args:
+            infos: the parameters of the network.
+
+        Raises:
+            InputError: a parameter it cannot be a prior of.
+        """
 
 
 class ElementwisePrior(Prior):
@@ -91,7 +105,12 @@ class ElementwisePrior(Prior):
 
     @abstractmethod
     def family(self, loc: float, scale: Leaf) -> dist.Distribution:
-        """The family's scalar distribution with this location and scale parameter."""
+        """The family's scalar distribution.
+
+        Args:
+            loc: location parameter: 0, or 1 for the scale of a normalisation.
+            scale: scale parameter, in the family's own sense.
+        """
 
     def distribution(self, info: ParameterInfo, direct: bool = False) -> dist.Distribution:
         """See :meth:`Prior.distribution`."""

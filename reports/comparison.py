@@ -21,6 +21,7 @@ CLEAR = 2.0
 METRIC_NAMES = {
     "nll": "NLL",
     "rmse": "RMSE",
+    "crps": "CRPS",
     "coverage_50": "50 % coverage",
     "coverage_90": "90 % coverage",
     "accuracy": "Accuracy",
@@ -33,8 +34,8 @@ METRIC_NAMES = {
 class Scores:
     """What a run says of the rows it is judged on.
 
-    ``log_density`` ``(row,)`` in nats; ``y`` the targets; ``mean`` and ``pit`` for regression,
-    ``probabilities`` ``(row, class)`` for classification; ``rows`` is ``"test"``, or
+    ``log_density`` ``(row,)`` in nats; ``y`` the targets; ``mean``, ``crps`` and ``pit`` for
+    regression, ``probabilities`` ``(row, class)`` for classification; ``rows`` is ``"test"``, or
     ``"training"`` where there are no test rows and the scores are of rows the run was fitted to.
     """
 
@@ -42,6 +43,7 @@ class Scores:
     log_density: np.ndarray
     y: np.ndarray | None = None
     mean: np.ndarray | None = None
+    crps: np.ndarray | None = None
     pit: np.ndarray | None = None
     probabilities: np.ndarray | None = None
 
@@ -52,7 +54,7 @@ def read_scores(run: ReportRun) -> Scores | None:
     if scored is not None and "log_density" in scored:
         arrays = {
             name: np.asarray(scored[name].values, dtype=np.float64)
-            for name in ("mean", "pit", "probabilities")
+            for name in ("mean", "crps", "pit", "probabilities")
             if name in scored
         }
         y = None if truth is None or "y" not in truth else np.asarray(truth["y"].values)
@@ -94,6 +96,8 @@ def metric_table(scores: Scores | None, task: str) -> dict[str, dict[str, float 
             # d sqrt(m) = dm / (2 sqrt(m)): the root of a mean has the mean's error so scaled
             if made["rmse"]["se"] is not None and value > 0:
                 made["rmse"]["se"] /= 2 * value
+        if scores.crps is not None:
+            made["crps"] = _entry(np.mean(scores.crps), scores.crps)
         if scores.pit is not None:
             for level in COVERAGE_LEVELS:
                 tail = (1 - level) / 2

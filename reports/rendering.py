@@ -29,6 +29,7 @@ PERCENT = ("coverage_50", "coverage_90", "accuracy")
 BETTER = {
     "nll": "lower",
     "rmse": "lower",
+    "crps": "lower",
     "coverage_50": "ideal 50 %",
     "coverage_90": "ideal 90 %",
     "accuracy": "higher",

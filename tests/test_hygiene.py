@@ -13,7 +13,7 @@ import bnnzoo.errors
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ["bnnzoo", "models", "inference", "reports"]
 LONGEST = 450
-NOT_OURS = {".git", ".venv", ".typecheck", "build", "dist", "runs", "__pycache__"}
+NOT_OURS = {".git", ".venv", ".typecheck", "build", "_build", "dist", "runs", "__pycache__"}
 NOT_OURS |= {".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"}
 
 # Put together here so that this file does not hold them itself.

@@ -108,7 +108,8 @@ def test_constraints_pin_every_requirement_by_name_and_version_alone():
     assert all(re.fullmatch(r"[\w.]+", pin) for pin in pins.values())
     pins = {name.lower().replace("_", "-"): pin for name, pin in pins.items()}
     assert "bnnzoo" not in pins
-    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
+    extras = PROJECT["optional-dependencies"]
+    for text in [*PROJECT["dependencies"], *extras["dev"], *extras["docs"]]:
         needed = Requirement(text)
         assert needed.specifier.contains(pins[needed.name]), text
 

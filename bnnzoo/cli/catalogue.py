@@ -20,7 +20,7 @@ ABOUT = {
     "likelihoods": "distributions of the target given the network's outputs",
     "models": "network, prior and likelihood together, as a study published them",
     "backends": "ways to draw from a posterior, or to approximate it",
-    "datasets": "data that come with the zoo; any .csv file goes as well",
+    "datasets": "data that come with the zoo; any CSV or Parquet file goes as well",
 }
 
 _FLAGS = {"networks": "network", "priors": "prior", "likelihoods": "likelihood"}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def fit(
     dataset: o.DatasetFlag = None,
     target: o.TargetFlag = None,
+    task: o.TaskFlag = None,
     model: o.ModelFlag = None,
     network: o.NetworkFlag = None,
     prior: o.PriorFlag = None,

@@ -19,11 +19,18 @@ def _flag(panel: str, help_text: str, *names: str, metavar: str | None = None) -
 DATA, MODEL, RUN, OUTPUT = "What to model", "Model", "Inference", "Run and output"
 
 DatasetFlag = Annotated[
-    str | None, _flag(DATA, "A name of `bnnzoo list datasets`, or a CSV file.", metavar="NAME|CSV")
+    str | None,
+    _flag(DATA, "A name of `bnnzoo list datasets`, or a CSV or Parquet file.", metavar="NAME|FILE"),
 ]
 TargetFlag = Annotated[
+    list[str] | None,
+    _flag(
+        DATA, "Column of a file to predict; default the last. Repeatable, or a,b.", metavar="COLUMN"
+    ),
+]
+TaskFlag = Annotated[
     str | None,
-    _flag(DATA, "Column of a CSV file to predict; default the last.", metavar="COLUMN"),
+    _flag(DATA, "regression or classification; default by the target.", metavar="TASK"),
 ]
 ModelFlag = Annotated[
     str | None,
@@ -90,6 +97,7 @@ AgainFlag = Annotated[
 PLACES: dict[str, tuple[str, str]] = {
     "dataset": ("data", "name"),
     "target": ("data", "target"),
+    "task": ("data", "task"),
     "model": ("model", "name"),
     "network": ("network", "name"),
     "prior": ("prior", "name"),
@@ -127,8 +135,10 @@ def make_tree(
 
     tree = read_tree(config) if config is not None else {}
     for flag, value in flags.items():
-        if value is None:
+        if value is None or value == []:
             continue
+        if flag == "target" and len(value) == 1:
+            (value,) = value
         section, option = PLACES[flag]
         part = tree.setdefault(section, {})
         if not isinstance(part, dict):

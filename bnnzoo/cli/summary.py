@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NAMES = {
     "nll": "NLL",
     "rmse": "RMSE",
+    "crps": "CRPS",
     "coverage_50": "50 % coverage",
     "coverage_90": "90 % coverage",
     "accuracy": "accuracy",

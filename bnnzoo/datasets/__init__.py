@@ -4,8 +4,8 @@ Files here without a leading underscore are entries of the registry; see
 :func:`bnnzoo.registry.register`.
 """
 
-from bnnzoo.datasets._csv import load_inputs
 from bnnzoo.datasets._dataset import Dataset
+from bnnzoo.datasets._file import load_inputs
 from bnnzoo.datasets._load import load_dataset
 from bnnzoo.datasets._make import make_dataset
 from bnnzoo.datasets._scaling import Scaling

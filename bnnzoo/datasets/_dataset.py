@@ -13,6 +13,9 @@ from typing import Any, Literal
 import numpy as np
 
 from bnnzoo.datasets._check import as_inputs
+from bnnzoo.datasets._encoding import TableEncoding
+from bnnzoo.datasets._frame import encode_new_frame
+from bnnzoo.datasets._read_frame import is_frame
 from bnnzoo.datasets._scaling import Scaling
 from bnnzoo.errors import CorruptRunError, DataError
 
@@ -44,6 +47,7 @@ class Dataset:
         truth: arrays that generated the data, where they are known; not kept in a run.
         source: the options that :func:`load_dataset` made it with, defaults included; empty for
             arrays. With ``name`` it repeats the data set.
+        encoding: how the columns of a table became features; None for arrays.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Dataset:
     warnings: tuple[str, ...] = ()
     truth: Mapping[str, np.ndarray] | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
+    encoding: TableEncoding | None = None
 
     def __post_init__(self) -> None:
         for name in ARRAYS:
@@ -120,8 +125,9 @@ class Dataset:
         """New input rows as float64, checked against the training inputs.
 
         Args:
-            x: ``(row, *in_shape)``, or ``(row,)`` where there is one feature; a data frame's
-                columns must be the feature names, in order.
+            x: ``(row, *in_shape)``, or ``(row,)`` where there is one feature. A data frame has
+                the columns the data set was made of, encoded as those were; for a data set of
+                arrays its columns must be the feature names, in order.
             what: its name, for messages.
 
         Returns:
@@ -131,6 +137,11 @@ class Dataset:
             DataError: other features than the data set has, or values that are not finite numbers.
         """
         columns = column_names(x)
+        if self.encoding is not None and is_frame(x):
+            # Features that were encoded before are taken as they are.
+            if columns != self.feature_names or columns == self.encoding.names:
+                x = encode_new_frame(x, self.encoding, what)
+            return as_inputs(x, what, self.feature_names, self.in_shape)
         if columns and self.feature_names and len(columns) == len(self.feature_names):
             for got, expected in zip(columns, self.feature_names, strict=True):
                 if got != expected and not isinstance(got, int):
@@ -139,7 +150,10 @@ class Dataset:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 over arrays, names of columns and classes, and task; not over name or scale."""
+        """SHA-256 over arrays, names of columns and classes, and task; not over name or scale.
+
+        Nor over the encoding: what a fit sees of it is in the arrays and the names of features.
+        """
         arrays = {name: getattr(self, name) for name in ARRAYS}
         head = {name: getattr(self, name) for name in ("task", *NAMES)}
         head["shapes"] = {k: None if a is None else a.shape for k, a in arrays.items()}
@@ -149,6 +163,9 @@ class Dataset:
                 little_endian = array.dtype.newbyteorder("<")
                 digest.update(np.ascontiguousarray(array, dtype=little_endian).tobytes())
         return digest.hexdigest()
+
+    def _encoding_fits(self) -> bool:
+        return self.encoding is None or self.encoding.feature_names == self.feature_names
 
     def metadata(self) -> dict[str, Any]:
         """Everything but the arrays as plain data; :meth:`rebuild` takes it back."""
@@ -160,6 +177,7 @@ class Dataset:
             "in_shape": list(self.in_shape),
             "hash": self.hash,
             "source": dict(self.source),
+            "encoding": None if self.encoding is None else self.encoding.to_plain(),
             **kept,
         }
 
@@ -187,6 +205,7 @@ class Dataset:
             return np.array(values, np.float64).reshape(-1, *metadata["in_shape"])
 
         try:
+            encoding = metadata.get("encoding")
             kind = np.int64 if metadata["task"] == "classification" else np.float64
             made = cls(
                 name=metadata["name"],
@@ -201,8 +220,9 @@ class Dataset:
                 class_names=tuple(metadata["class_names"]),
                 warnings=tuple(metadata["warnings"]),
                 source=metadata["source"],
+                encoding=TableEncoding.from_plain(encoding) if encoding else None,
             )
-            if made.hash != metadata["hash"]:
+            if made.hash != metadata["hash"] or not made._encoding_fits():
                 raise CorruptRunError(f"the data of {made.name!r} are not those that were recorded")
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptRunError(f"the recorded data set cannot be rebuilt: {error}") from None

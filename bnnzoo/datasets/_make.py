@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from bnnzoo.datasets._check import as_array, as_inputs, as_labels, as_targets
 from bnnzoo.datasets._dataset import SCALES, TASKS, Dataset, Scale, Task, column_names
+from bnnzoo.datasets._encoding import TableEncoding
+from bnnzoo.datasets._frame import encode_frames
+from bnnzoo.datasets._read_frame import is_frame
 from bnnzoo.datasets._scaling import constant_columns
 from bnnzoo.errors import DataError, OptionError, hint
 
+_RARE = 0.2  # of an equal share: a class with less is warned of
 _LISTED = 8  # constant features named in a warning before it only counts the rest
 
 
@@ -27,13 +31,16 @@ def make_dataset(
     feature_names: Sequence[str] | None = None,
     target_names: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
+    missing: str = "refuse",
+    categorical: Collection[str] = (),
     warnings: Iterable[str] = (),
     truth: Mapping[str, np.ndarray] | None = None,
 ) -> Dataset:
     """A data set from arrays or data frames, checked, in original units.
 
     Args:
-        x: ``(row, *in_shape)`` inputs, or ``(row,)`` for one feature.
+        x: ``(row, *in_shape)`` inputs, or ``(row,)`` for one feature. Text columns of a pandas data
+            frame become one feature of 0 and 1 a category, as those of a file do.
         y: ``(row,)`` or ``(row, outputs)`` numbers, or ``(row,)`` class labels (whole numbers,
             booleans or text), which are numbered 0, 1, ... in sorted order.
         x_test: test inputs as x, or None.
@@ -45,6 +52,9 @@ def make_dataset(
         name: what to call it.
         feature_names: one a feature; default the columns of a data frame, else ``x0``, ``x1``...
         target_names: one an output.
+        missing: ``"refuse"``, or ``"impute"`` to fill missing features of a data frame in: with the
+            median or most frequent value of the training rows, and an indicator.
+        categorical: columns of a data frame to take as categories whatever they hold.
         class_names: every class in the order of its number; y then holds these numbers or names.
         warnings: lines of the loader, to be said to the user.
         truth: arrays that generated the data.
@@ -55,14 +65,23 @@ def make_dataset(
     Raises:
         DataError: no rows or one, no features, rows or features that do not match, missing or
             infinite values, one class only.
-        OptionError: an unknown task or scale.
+        OptionError: an unknown task or scale, or an option of data frames for arrays.
     """
     if task is not None:
         _one_of("task", task, TASKS)
     _one_of("scale", scale, SCALES)
+    _one_of("missing", missing, ("refuse", "impute"))
     if (x_test is None) != (y_test is None):
-        given, missing = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
-        raise DataError(f"{given} is given without {missing}")
+        given, absent = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
+        raise DataError(f"{given} is given without {absent}")
+    said = list(warnings)
+    encoding: TableEncoding | None = None
+    if is_frame(x) and not feature_names:
+        x, x_test, encoding, lines = encode_frames(x, x_test, missing == "impute", categorical)
+        feature_names = encoding.feature_names
+        said += lines
+    elif missing != "refuse" or categorical:
+        raise OptionError("missing and categorical are for x as a data frame with its own names")
     columns = tuple(str(column) for column in feature_names or column_names(x))
     made_x = as_inputs(x, "x", columns)
     if len(made_x) == 1:
@@ -71,13 +90,12 @@ def make_dataset(
     features = _feature_names(columns, in_shape)
     made_x_test = None if x_test is None else as_inputs(x_test, "x_test", features, in_shape)
 
-    said = list(warnings)
     if task is None:
         task, why = _infer_task(y)
         said += why
     if task == "classification":
         made_y, made_y_test, classes = _classes(y, y_test, class_names)
-        said += _absent_classes(made_y, classes)
+        said += _absent_classes(made_y, classes) + _unbalanced(made_y, classes)
         targets = _target_names(target_names, y, 1)
     else:
         if class_names:
@@ -108,6 +126,7 @@ def make_dataset(
         scale=cast("Scale", scale),
         warnings=tuple(said),
         truth=truth,
+        encoding=encoding,
     )
 
 
@@ -182,6 +201,18 @@ def _classes(
 def _absent_classes(y: np.ndarray, classes: tuple[str, ...]) -> list[str]:
     present = set(y.tolist())
     return [f"class {c!r} has no training row" for k, c in enumerate(classes) if k not in present]
+
+
+def _unbalanced(y: np.ndarray, classes: tuple[str, ...]) -> list[str]:
+    count = np.bincount(y, minlength=len(classes))
+    rarest = int(np.argmin(np.where(count > 0, count, len(y))))
+    if count[rarest] * len(classes) >= _RARE * len(y):
+        return []
+    share = f"{count[rarest]} of {len(y)} training rows"
+    return [
+        f"classes are unbalanced: {classes[rarest]!r} has {share}, less than a fifth of an equal"
+        " share"
+    ]
 
 
 def _refuse_unequal_rows(which: str, x: np.ndarray, y: np.ndarray) -> None:

@@ -32,7 +32,12 @@ class Scaling:
 
     @classmethod
     def identity(cls, in_shape: tuple[int, ...], y_shape: tuple[int, ...] = ()) -> Scaling:
-        """The scaling that changes nothing."""
+        """The scaling that changes nothing.
+
+        Args:
+            in_shape: shape of one input.
+            y_shape: shape of one target: ``()`` or ``(outputs,)``.
+        """
         return cls(np.zeros(in_shape), np.ones(in_shape), np.zeros(y_shape), np.ones(y_shape))
 
     @classmethod
@@ -50,16 +55,34 @@ class Scaling:
             return cls(*_moments(x), np.zeros(()), np.ones(()))
         return cls(*_moments(x), *_moments(y))
 
+    def of_inputs(self) -> Scaling:
+        """The same for inputs; targets stay as they are."""
+        y_shape = self.y_mean.shape
+        return Scaling(self.x_mean, self.x_std, np.zeros(y_shape), np.ones(y_shape))
+
     def transform_x(self, x: Any) -> Any:
-        """Inputs ``(..., *in_shape)`` in model units."""
+        """Inputs in model units.
+
+        Args:
+            x: inputs ``(..., *in_shape)``, original units.
+        """
         return (x - self.x_mean) / self.x_std
 
     def transform_y(self, y: Any) -> Any:
-        """Targets ``(...)`` or ``(..., outputs)`` in model units; class numbers unchanged."""
+        """Targets in model units; class numbers unchanged.
+
+        Args:
+            y: targets ``(...)`` or ``(..., outputs)``, original units.
+        """
         return y if np.dtype(y.dtype).kind in "iu" else (y - self.y_mean) / self.y_std
 
     def inverse_y(self, value: Any, std: bool = False) -> Any:
-        """Model units back to original units; ``std=True`` for a spread, which has no offset."""
+        """Model units back to original units.
+
+        Args:
+            value: targets ``(...)`` or ``(..., outputs)``, or their spread, model units.
+            std: they are a spread, which has no offset.
+        """
         return value * self.y_std if std else value * self.y_std + self.y_mean
 
 

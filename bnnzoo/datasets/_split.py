@@ -54,6 +54,47 @@ def split_rows(rows: int, test_size: float, seed: int) -> tuple[np.ndarray, np.n
     return order[held_out:], order[:held_out]
 
 
+def split_classes(labels: np.ndarray, test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of a seeded split in which every class keeps a training row.
+
+    Each class gives test rows in proportion to its rows, rounded down; the rows that are then still
+    to be held out come from the classes with the largest remainders, one each. The last row of a
+    class is never held out. Which rows of a class are held out follows from the permutation that
+    :func:`split_rows` uses.
+
+    Args:
+        labels: ``(row,)`` of any type that sorts.
+        test_size: fraction of rows to hold out, rounded up to whole rows.
+        seed: seed of the permutation.
+
+    Returns:
+        Training and test row numbers, disjoint, both shuffled.
+
+    Raises:
+        DataError: fewer rows would be left to train on than there are classes.
+    """
+    train, test = split_rows(len(labels), test_size, seed)  # refuses what no split can serve
+    classes, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(train) < len(classes):
+        rarest = int(np.argmin(counts))
+        rows_are = "1 row" if counts[rarest] == 1 else f"{counts[rarest]} rows"
+        raise DataError(
+            f"class {str(classes[rarest])!r} ({rows_are}) may have no training row: test_size ="
+            f" {test_size} leaves {len(train)} rows to train on for {len(classes)} classes"
+        )
+    # Remainders in whole numbers: floats would break ties between equal classes by rounding.
+    quota, remainder = np.divmod(len(test) * counts, len(labels))
+    while (short := len(test) - int(quota.sum())) > 0:
+        open_to = np.flatnonzero(quota < counts - 1)
+        quota[open_to[np.argsort(-remainder[open_to], kind="stable")][:short]] += 1
+    order = np.concatenate([test, train])
+    mine = numbers[order]
+    held_out = np.zeros(len(order), bool)
+    for k, count in enumerate(quota):
+        held_out[np.flatnonzero(mine == k)[:count]] = True
+    return order[~held_out], order[held_out]
+
+
 def split_dataset(x: np.ndarray, y: np.ndarray, options: SplitOptions, **described: Any) -> Dataset:
     """:func:`make_dataset` on a seeded split of ``x`` and ``y``; ``described`` is passed on."""
     train, test = split_rows(len(x), options.test_size, options.seed)

@@ -61,7 +61,7 @@ class Categorical(Likelihood):
     "categorical",
     summary="Class labels with softmax probabilities.",
     options=CategoricalOptions,
-    tags={"task": "classification"},
+    tags={"task": "classification", "target": "classes"},
     notes="One logit a class, none pinned to zero: the prior identifies them. Its tempered power "
     "is the likelihood temperature of the cold-posterior literature.",
 )

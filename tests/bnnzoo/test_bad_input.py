@@ -165,14 +165,20 @@ def test_python_refuses_the_same():
 # -- tables ------------------------------------------------------------------------------------
 
 TABLES = {
-    "nan": ("a,y\n1,2.5\nnan,3.5\n3,1.5\n", "data row 2, column 'a'"),
-    "infinity": ("a,y\n1,2.5\ninf,3.5\n3,1.5\n", "data row 2, column 'a'"),
-    "nan target": ("a,y\n1,2.5\n2,nan\n3,1.5\n", "column 'y'"),
+    "nan": ("a,y\n1,2.5\nnan,3.5\n3,1.5\n", "line 3, column 'a' is missing"),
+    "infinity": ("a,y\n1,2.5\ninf,3.5\n3,1.5\n", "line 3, column 'a' is inf"),
+    "nan target": ("a,y\n1,2.5\n2,nan\n3,1.5\n", "line 3, column 'y' is missing"),
+    "nan label": ("a,y\n1,no\n2,yes\n3,\n4,no\n", "line 4, column 'y' is missing"),
     "text in numbers": ("a,y\n1,2.5\n2,x\n3,1.5\n4,1.5\n", "'x'"),
     "single row": ("a,y\n1,2.5\n", "1 row"),
     "no row": ("a,y\n", "no rows"),
     "empty": ("", "is empty"),
     "one column": ("y\n1\n2\n", "one column"),
+    "duplicate columns": ("a,a,y\n1,2,3\n", "columns 1 and 2 are both named 'a'"),
+    "unparseable": ("a,y\n1,2\n3,4,5\n6,7\n", "line 3 has 3 cells; the header has 2"),
+    "unclosed quote": ('a,y\n1,2\n"3,4\n', "a quote in line 3 is never closed"),
+    "dates": ("a,y\n2020-01-31,2\n2020-02-01,4\n", "'2020-01-31', a date or time"),
+    "no target": ("a,z\n1,2\n3,4\n", "unknown column of table.csv 'y'"),
     "one class": ("a,y\n" + "1,no\n" * 20, "one class"),
 }
 
@@ -188,11 +194,21 @@ def test_tables_that_cannot_be_modelled(case, refused):
 def test_files_that_are_no_tables(refused):
     assert "no such file: none.csv" in refused("fit", "--dataset", "none.csv")
     Path("data.txt").write_text("a,y\n1,2\n")
-    assert "only .csv is read" in refused("fit", "--dataset", "data.txt")
+    assert "only .csv, .parquet, .pq are read" in refused("fit", "--dataset", "data.txt")
+    Path("table.parquet").write_text("a,y\n1,2\n")
+    assert "table.parquet cannot be read as Parquet" in refused("fit", "--dataset", "table.parquet")
     Path("table.csv").write_text("first,second,y\n1,2,3.5\n2,3,4.5\n")
     line = refused("fit", "--dataset", "table.csv", "--target", "secnd")
     assert "'secnd'" in line
     assert "'second'" in line
+    line = refused("fit", "--dataset", "table.csv", "--task", "clasification")
+    assert "data.task = 'clasification': should be 'regression' or 'classification'" in line
+    line = refused("fit", "--dataset", "table.csv", "--target", "y,first", "--target", "second")
+    assert "unknown column of table.csv 'y,first'" in line
+    targets = ("--target", "y", "--target", "first", "--task", "classification")
+    assert "2 are given: y, first" in refused("fit", "--dataset", "table.csv", *targets)
+    assert "'missing'" in refused("fit", "--dataset", "table.csv", "--set", "data.mising=impute")
+    assert "unknown option data.task" in refused(*FIT, "--task", "regression")
 
 
 def test_toml(refused):
@@ -237,9 +253,21 @@ def test_rows_to_predict_must_match(tiny, refused):
     assert "column 'b' is missing" in refused("predict", tiny.folder, "holes.csv")
     Path("empty.csv").write_text("")
     assert "is empty" in refused("predict", tiny.folder, "empty.csv")
-    assert "no such file" in refused("predict", tiny.folder, "none.csv")
+    assert "no such file" in refused("predict", tiny.folder, "nowhere.csv")
     Path("rows.csv").write_text("a,b,c\n1,2,7\n")
     assert "is a folder" in refused("predict", tiny.folder, "rows.csv", "-o", ".")
+    line = refused("predict", tiny.folder, "rows.csv", "-o", "./rows.csv")
+    assert "rows.csv holds the rows to predict; name another file" in line
+    line = refused("predict", tiny.folder, "rows.csv", "-o", "out.parquet")
+    assert "predictions are CSV: name out.csv in place of out.parquet" in line
+    Path("rows.txt").write_text("a,b,c\n1,2,7\n")
+    assert "only .csv, .parquet, .pq are read" in refused("predict", tiny.folder, "rows.txt")
+    Path("none.csv").write_text("a,b,c\n")
+    line = refused("predict", tiny.folder, "none.csv", "-o", "new/out.csv")
+    assert "none.csv has a header and no rows" in line
+    Path("near.csv").write_text("a,b,cc\n1,2,7\n")
+    line = refused("predict", tiny.folder, "near.csv")
+    assert "near.csv has no column 'c'; did you mean 'cc'" in line
     Path("file").write_text("")
     line = refused("predict", tiny.folder, "rows.csv", "-o", "file/out.csv")
     assert "a part of the path is a file" in line or "a file is in the way" in line

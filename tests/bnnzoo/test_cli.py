@@ -145,7 +145,7 @@ def test_fit_and_resume_as_json(tiny, run):
     assert made["reused"] is True
     assert made["state"] == "complete"
     assert made["run"] == str(tiny.folder)
-    assert set(made["metrics"]) == {"nll", "rmse", "coverage_50", "coverage_90"}
+    assert set(made["metrics"]) == {"nll", "rmse", "crps", "coverage_50", "coverage_90"}
     assert made["spec"]["network"]["widths"] == [3]
     assert any("constant" in note for note in made["notes"])
     again = json.loads(run("resume", tiny.folder, "--json"))
@@ -166,7 +166,7 @@ def test_runs(tiny, run):
 
 
 def test_predict(tiny, run):
-    rows = "b,a,c,name\n1,2,7,x\n-1,0.5,7,y\n"  # another order, and a column more
+    rows = "b,a,c,y\n1,2,7,\n-1,0.5,7,\n"  # another order, and the target besides
     Path("new.csv").write_text(rows)
     printed = run("predict", tiny.folder, "new.csv")
     assert "Wrote pages/out.csv: 2 rows" in run(
@@ -174,7 +174,8 @@ def test_predict(tiny, run):
     )
     assert Path("pages/out.csv").read_text() == printed
     table = [{k: float(v) for k, v in r.items()} for r in csv.DictReader(printed.splitlines())]
-    assert list(table[0]) == ["mean", "std", "q05", "q50", "q95"]
+    names = ["mean", "std", "aleatoric", "epistemic", "q05", "q50", "q95"]
+    assert list(table[0]) == names
     assert all(row["q05"] < row["q50"] < row["q95"] and row["std"] > 0 for row in table)
     assert table[0]["mean"] > table[1]["mean"]  # y is a + b/10
     made = json.loads(run("predict", tiny.folder, "new.csv", "--json"))

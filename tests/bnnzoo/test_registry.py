@@ -28,10 +28,10 @@ def widgets(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(registry.KINDS, "widgets", "widget_shop")
+    monkeypatch.setitem(registry.KINDS, "widgets", ("widget_shop",))
     monkeypatch.setitem(registry._entries, "widgets", {})
     yield folder
-    registry._discovered.discard("widgets")
+    registry._discovered.discard("widget_shop")
     for module in [m for m in sys.modules if m.split(".")[0] == "widget_shop"]:
         del sys.modules[module]
 
@@ -53,6 +53,29 @@ def test_every_file_of_the_folder_is_an_entry_but_private_ones(widgets):
     assert registry.list_names("widgets") == ["first", "second"]
     assert registry.get("widgets", "first").build({}) == "made"
     assert registry.list_names("widgets") == ["first", "second"]  # a second look finds no more
+
+
+def test_a_kind_in_two_packages_loads_the_second_only_where_the_first_does_not_have_it(
+    widgets, tmp_path, monkeypatch
+):
+    annex = tmp_path / "widget_shop" / "_annex"
+    annex.mkdir()
+    (annex / "__init__.py").touch()
+    entry = "from bnnzoo.registry import register\n"
+    entry += "@register('widgets', 'NAME', summary='Found.')\ndef make(options):\n    return 'made'"
+    (widgets / "one.py").write_text(entry.replace("NAME", "near"))
+    (annex / "two.py").write_text(entry.replace("NAME", "far"))
+    packages = ("widget_shop", "widget_shop._annex")
+    monkeypatch.setitem(registry.KINDS, "widgets", packages)
+    try:
+        assert registry.get("widgets", "near").build({}) == "made"
+        assert "widget_shop._annex.two" not in sys.modules
+        assert registry.get("widgets", "far").build({}) == "made"
+        assert registry.list_names("widgets") == ["far", "near"]
+        with pytest.raises(UnknownNameError, match="'fra'; did you mean 'far'"):
+            registry.get("widgets", "fra")
+    finally:
+        registry._discovered.discard("widget_shop._annex")
 
 
 def test_a_duplicate_name_raises_and_keeps_the_first(widgets):
@@ -99,9 +122,9 @@ def test_tags_select(widgets):
 def test_a_query_gives_exactly_the_entries_that_carry_every_tag(cards, data):
     entries = registry._entries | {"widgets": {}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.KINDS, "widgets", "unused")
+        patch.setitem(registry.KINDS, "widgets", ("unused",))
         patch.setattr(registry, "_entries", entries)
-        patch.setattr(registry, "_discovered", {"widgets"})
+        patch.setattr(registry, "_discovered", {"unused"})
         for i, tags in enumerate(cards):
             add(f"w{i}", tags=tags)
         known = sorted({tag for tags in cards for tag in tags})
@@ -166,6 +189,9 @@ def test_an_entry_without_options_takes_none(widgets):
 def test_data_sets_are_found_by_task_and_source():
     assert registry.list_names("datasets", task="regression", source="synthetic") == [
         "bnn-draw",
+        "friedman-1",
         "gap",
+        "heteroscedastic-sine",
+        "step",
     ]
     assert "digits" in registry.list_names("datasets", task="classification")

@@ -46,6 +46,10 @@ VARIANTS = {
         {"noise": "fixed", "noise_std": 0.5},
         {"noise": "heteroscedastic"},
     ],
+    ("likelihoods", "student-t"): [
+        {"noise": "fixed", "scale": 0.5, "df": 4.0},
+        {"noise": "heteroscedastic"},
+    ],
     ("priors", "gaussian"): [{"rules": {"*": {"name": "laplace"}}}],
     ("priors", "student-t"): [{"df": 1.5, "match": "iqr"}],
 }
@@ -84,13 +88,21 @@ def rows_of(rows):
     return pytest.mark.parametrize("row", [pytest.param(row, id=label(row)) for row in rows])
 
 
+def target_of(row):
+    """What kind of target the likelihood is for: the tag that every likelihood's card carries."""
+    return registry.describe("likelihoods", row["likelihood"][0]).tags["target"]
+
+
 @functools.cache
-def dataset(task, seed=0):
+def dataset(target, seed=0):
     random = np.random.default_rng([SEED, seed])
     x = random.normal(size=(ROWS + TEST_ROWS, FEATURES))
     y = x[:, 0] + 0.3 * random.normal(size=len(x))
+    task = "classification" if "classes" in target else "regression"
     if task == "classification":
-        y = np.argsort(np.argsort(y)) % CLASSES
+        y = np.argsort(np.argsort(y)) % (2 if target == "two classes" else CLASSES)
+    elif target == "counts":
+        y = random.poisson(np.exp(y)).astype(float)
     return make_dataset(x[:ROWS], y[:ROWS], x[ROWS:], y[ROWS:], task=task)
 
 
@@ -119,26 +131,26 @@ def value_and_gradient(post, points):
 
 
 def check_model(row):
-    task = registry.describe("likelihoods", row["likelihood"][0]).tags["task"]
+    target = target_of(row)
     model = make(row)
-    post = Posterior(model, dataset(task))
+    post = Posterior(model, dataset(target))
     u = jax.random.normal(jax.random.key(SEED), (post.dimension,))
     points = jnp.stack([u, 5 * u])
     values, gradients = value_and_gradient(post, points)
     assert jnp.isfinite(values).all() and jnp.isfinite(gradients).all()
     assert jnp.all(jnp.any(gradients != 0, axis=0)), "every parameter matters"
     traced = len(TRACES)
-    other = Posterior(make(row, bias_std=0.5), dataset(task, seed=1), 0.7, 1.3)
+    other = Posterior(make(row, bias_std=0.5), dataset(target, seed=1), 0.7, 1.3)
     assert jax.tree.structure(post) == jax.tree.structure(other)
     assert hash(jax.tree.structure(post)) == hash(jax.tree.structure(other))
     assert not np.array_equal(value_and_gradient(other, points)[0], values)
     assert len(TRACES) == traced, "other data, temperatures and scales compile nothing"
 
     given = {name: v[None] for name, v in post.constrain(u).items()}
-    bound = model.bind(dataset(task))
+    bound = model.bind(dataset(target))
     y = Predictive(bound, given)(jax.random.key(SEED), post.x[:4])["y"]
     assert y.shape == (1, 4) and jnp.isfinite(y).all()
-    assert post.predict(u, post.x[:4]).shape == (4, CLASSES if task == "classification" else 1)
+    assert post.predict(u, post.x[:4]).shape == (4, CLASSES if target == "classes" else 1)
     return post, bound
 
 
@@ -196,11 +208,11 @@ GROUPS = {
 
 
 def check_run(row):
-    task = registry.describe("likelihoods", row["likelihood"][0]).tags["task"]
+    data = dataset(target_of(row))
     settings = ("backend", "posterior_temperature", "likelihood_temperature", "dtype")
     run = fit(
         make(row),
-        dataset(task),
+        data,
         chains=CHAINS,
         draws=DRAWS,
         warmup=WARMUP,
@@ -228,7 +240,7 @@ def check_run(row):
     sizes = {"chain": CHAINS, "draw": DRAWS}
     terms = tree["log_likelihood"]["y"]
     assert dict(terms.sizes) == {**sizes, "row": ROWS} and np.isfinite(terms).all()
-    outputs = CLASSES if task == "classification" else 1
+    outputs = len(data.class_names) or 1
     f = tree["function_draws"]["f"]
     assert dict(f.sizes) == {**sizes, "point": TEST_ROWS, "output": outputs}
     assert np.isfinite(f).all()
@@ -243,7 +255,8 @@ def check_run(row):
     assert dict(tree["predictions"]["y"].sizes) == {**sizes, "test_row": TEST_ROWS}
     assert tree["test_scores"]["log_density"].shape == (TEST_ROWS,)
 
-    wanted = {"accuracy", "nll", "brier", "ece"} if task == "classification" else {"rmse", "nll"}
+    classes, numbers = {"accuracy", "nll", "brier", "ece"}, {"rmse", "nll", "crps", "coverage_90"}
+    wanted = classes if data.task == "classification" else numbers
     metrics = run.metrics()
     assert wanted <= set(metrics) and np.isfinite(list(metrics.values())).all()
     assert run.manifest["gradients"] > 0 and run.manifest["state"] == "complete"

@@ -77,7 +77,7 @@ def test_minibatches_reach_the_same_optimum(data):
 
 
 def test_too_few_steps_are_flagged(data):
-    run = fit(data, warmup=200, draws=100, learning_rate=1e-3)
+    run = fit(data, warmup=50, draws=100, learning_rate=1e-4)
     assert {flag["kind"] for flag in run.manifest["flags"]} == {"unconverged"}
     assert "raise warmup" in run.manifest["flags"][0]["message"]
 
