@@ -9,7 +9,7 @@ ARGS ?=
 USABLE := import sys, pip; sys.exit(sys.version_info < (3, 12))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test validate bench lint typecheck docs clean
+.PHONY: help setup demo test validate bench lint typecheck docs gallery clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='more arguments']"
@@ -55,6 +55,9 @@ docs: setup  ## build the site into docs/_build; a warning is an error
 	@rm -rf docs/_build  # what is kept would hide warnings, and the catalogue of yesterday
 	@$(PY) -m sphinx -W --keep-going -n -q docs docs/_build
 	@echo "open docs/_build/index.html"
+
+gallery: setup  ## run the examples of docs/gallery again: their pictures and their page
+	@$(PY) docs/gallery/make.py
 
 clean:  ## remove builds and caches; keeps .venv, runs and reports
 	@rm -rf build dist docs/_build *.egg-info .typecheck .mypy_cache .pytest_cache .ruff_cache .hypothesis

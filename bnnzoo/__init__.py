@@ -35,8 +35,12 @@ if _TYPE_CHECKING:
     from bnnzoo.registry import list_names as list  # noqa: F401
     from bnnzoo.registry import register as register
     from bnnzoo.reports import write_report as write_report
+    from bnnzoo.sklearn import BNNClassifier as BNNClassifier
+    from bnnzoo.sklearn import BNNRegressor as BNNRegressor
 
 __all__ = [
+    "BNNClassifier",
+    "BNNRegressor",
     "Dataset",
     "Model",
     "Posterior",
@@ -58,6 +62,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BNNClassifier": "bnnzoo.sklearn",
+    "BNNRegressor": "bnnzoo.sklearn",
     "Dataset": "bnnzoo.datasets",
     "Model": "bnnzoo.models",
     "Posterior": "bnnzoo.models",

@@ -40,7 +40,12 @@ napoleon_use_rtype = False
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True}
+# The last are scikit-learn's own, which its estimators inherit.
+autodoc_default_options = {
+    "members": True,
+    "exclude-members": "set_fit_request, set_predict_request, set_score_request, "
+    "get_metadata_routing",
+}
 autodoc_type_aliases = {"ArrayLike": "ArrayLike"}
 
 # Names of other libraries are left as text: their inventories would need a network.

@@ -107,6 +107,7 @@ def evaluate(
     # A hand-written model may let one row's prediction depend on the others, so it sees all.
     block = len(x) if posterior.model.handwritten else ROWS
     size = max(1, min(DRAWS, PIECE_PARAMETERS // posterior.dimension))
+    lean = posterior.for_new_rows()
     for number, first in enumerate(range(0, len(x), block)):
         rows = slice(first, min(first + block, len(x)))
         wanted = rows.stop - first
@@ -115,7 +116,7 @@ def evaluate(
 
         def piece(part: Any, pad: np.ndarray = pad, key: Array = key) -> Evaluated:
             own, index = part
-            return _evaluate(posterior, own, x[pad], y[pad], key, index)
+            return _evaluate(lean, own, x[pad], y[pad], key, index)
 
         indexed = (dict(values), np.arange(count, dtype=np.uint32))
         for draws, out in in_pieces(piece, indexed, count, size):
@@ -167,7 +168,8 @@ def _totals(posterior: Posterior, u: Array) -> Array:
 def constrain_draws(posterior: Posterior, u: np.ndarray) -> dict[str, np.ndarray]:
     """Constrained values of flat draws ``(draw, dim)``, by site."""
     size = max(1, min(DRAWS, PIECE_PARAMETERS // posterior.dimension))
-    return _of_all(lambda part: _constrain(posterior, part), u, size)
+    lean = posterior.for_new_rows()
+    return _of_all(lambda part: _constrain(lean, part), u, size)
 
 
 def pointwise_log_likelihood(posterior: Posterior, u: np.ndarray) -> np.ndarray:

@@ -131,7 +131,8 @@ def fit(
     try:
         if found == "new":
             _keep_data(folder, posterior.data, fingerprint["model"], posterior.model.label)
-        run = _sample(folder, spec, posterior, fingerprint["model"], progress, max_time)
+        external, temporary = fingerprint["model"], handle is not None
+        run = _sample(folder, spec, posterior, external, progress, max_time, temporary)
     except Exception:
         if found == "new":
             store.discard_unstarted(folder)
@@ -222,6 +223,7 @@ def _sample(
     external: str,
     progress: bool,
     max_time: float | None,
+    temporary: bool = False,
 ) -> Run:
     """Run the loop, build the tree, write the run."""
     begun = time.perf_counter()
@@ -244,9 +246,11 @@ def _sample(
             max_time=max_time,
         )
         if chains.u.shape[1] == 0:
+            remedy = "give it more time, or a folder (out) to go on in later"
+            if not temporary:
+                remedy = f"go on with bnnzoo resume {folder}"
             raise RunError(
-                f"{folder}: stopped in warm-up after {max_time:g} s, before the first draw; go on "
-                f"with bnnzoo resume {folder}"
+                f"{label}: stopped in warm-up after {max_time:g} s, before the first draw; {remedy}"
             )
         tree = build_tree(posterior, chains, inference.seed, inference.dtype)
     tree.attrs["label"] = label

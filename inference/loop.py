@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -187,8 +188,14 @@ class _Engine:
         if self.vmapped:
             self._run_vmapped(results)
             return
-        with ThreadPoolExecutor(self.at_once(len(results))) as pool:
-            futures = [pool.submit(self._run_chain, c, r) for c, r in enumerate(results)]
+        # Chains take turns, a segment each, so that those beyond the number of cores are as far as
+        # the others when time is up.
+        waiting: SimpleQueue[tuple[int, int]] = SimpleQueue()
+        for chain, result in enumerate(results):
+            waiting.put((chain, result.position))
+        workers = self.at_once(len(results))
+        with ThreadPoolExecutor(workers) as pool:
+            futures = [pool.submit(self._work, results, waiting) for _ in range(workers)]
             try:
                 for future in futures:
                     future.result()
@@ -196,18 +203,30 @@ class _Engine:
                 self.stop.set()  # An interrupt or a full disk: the others stop at their segment.
                 raise
 
-    def _run_chain(self, chain: int, result: ChainResult) -> None:
+    def _work(self, results: list[ChainResult], waiting: SimpleQueue[tuple[int, int]]) -> None:
+        """One thread: the next segment of whichever chain has waited longest, until none waits."""
         with precision(self.dtype):
-            entered = result.position
-            while (planned := self._plan(result.position, entered)) is not None:
-                stages, count, sampling = planned
-                begun = time.perf_counter()
-                out = self._call_one(result.state, chain, result.position, stages, count)
-                state, us, stats = jax.device_get(out)
-                seconds = time.perf_counter() - begun
-                if not self._keep(chain, result, state, us, stats, count, sampling, seconds):
-                    break
-        self._save(chain, result, force=True)
+            while True:
+                try:
+                    chain, entered = waiting.get_nowait()
+                except Empty:
+                    return
+                if self._advance(chain, results[chain], entered):
+                    waiting.put((chain, entered))
+                else:
+                    self._save(chain, results[chain], force=True)
+
+    def _advance(self, chain: int, result: ChainResult, entered: int) -> bool:
+        """One segment of one chain; False where it has come to its end or must stop."""
+        planned = self._plan(result.position, entered)
+        if planned is None:
+            return False
+        stages, count, sampling = planned
+        begun = time.perf_counter()
+        out = self._call_one(result.state, chain, result.position, stages, count)
+        state, us, stats = jax.device_get(out)
+        seconds = time.perf_counter() - begun
+        return self._keep(chain, result, state, us, stats, count, sampling, seconds)
 
     def _run_vmapped(self, results: list[ChainResult]) -> None:
         alive, entered = True, results[0].position

@@ -123,7 +123,11 @@ class Prediction:
         q = np.asarray(q, float)
         if not ((q >= 0) & (q <= 1)).all():
             raise InputError(f"q = {q.tolist()}: probabilities between 0 and 1 are needed")
-        parts = [np.quantile(draws, q, axis=0) for _, draws in self._target_blocks()]
+        parts = []
+        for _, draws, counts in self._target_blocks():
+            # Between two counts there is none: quantiles of counts are counts.
+            method: Any = "inverted_cdf" if counts else "linear"
+            parts.append(np.quantile(draws, q, axis=0, method=method))
         return np.concatenate(parts, axis=q.ndim)
 
     def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +172,7 @@ class Prediction:
             raise InputError("classes have no crps; choices: metrics.brier, metrics.nll")
         y = np.asarray(y, float)
         blocks = self._target_blocks()
-        parts = [metrics.crps(draws, y[rows], per_row=True) for rows, draws in blocks]
+        parts = [metrics.crps(draws, y[rows], per_row=True) for rows, draws, _ in blocks]
         return np.concatenate([np.atleast_1d(part) for part in parts])
 
     # -- passes over draws and rows --------------------------------------------------------------
@@ -200,15 +204,18 @@ class Prediction:
         assert made is not None
         return made.reshape(*self._shape, *made.shape[1:])
 
-    def _target_blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Target draws ``(draw, row, ...)`` of one block of rows after the other."""
+    def _target_blocks(self) -> Iterator[tuple[slice, np.ndarray, bool]]:
+        """Target draws ``(draw, row, ...)`` of one block of rows after the other.
+
+        With them, whether they are whole numbers by their law.
+        """
         block: np.ndarray | None = None
         for rows, draws, part in self._evaluate(None):
             if block is None or draws.start == 0:
                 block = np.empty((self._count, *part.draw.shape[1:]))
             block[draws] = part.draw
             if draws.stop == self._count:
-                yield rows, self._scale(block)
+                yield rows, self._scale(block), part.draw.dtype.kind in "iu"
 
     @cached_property
     def _moments(self) -> _Moments:

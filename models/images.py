@@ -50,10 +50,21 @@ def image_shape(data: Dataset, given: tuple[int, ...] | None, name: str) -> tupl
     return shape[0], shape[1]
 
 
-def input_scaling(data: Dataset) -> dict[str, Any]:
-    """``x_mean`` and ``x_std`` of the inputs a zoo model sees."""
+def input_scaling(data: Dataset, shape: tuple[int, int], name: str) -> dict[str, Any]:
+    """``x_mean`` and ``x_std`` of the inputs a zoo model sees.
+
+    Raises:
+        DataError: another scale at every pixel, so that moved pixels would be blown up.
+    """
     scaling = data.scaling_for(handwritten=False)
-    return {"x_mean": np.asarray(scaling.x_mean), "x_std": np.asarray(scaling.x_std)}
+    mean, std = np.asarray(scaling.x_mean), np.asarray(scaling.x_std)
+    positions = std.reshape(shape[0] * shape[1], -1)
+    if (positions != positions[0]).any():
+        raise DataError(
+            f"augmentation {name!r} moves pixels, but data set {data.name!r} is standardised pixel "
+            "by pixel: load it with scale = 'pooled', or as images (row, height, width, channel)"
+        )
+    return {"x_mean": mean, "x_std": std}
 
 
 def as_images(x: Array, height: int, width: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import numbers
 from collections.abc import Mapping
@@ -222,18 +223,28 @@ class Posterior:
         f = jnp.broadcast_to(f, (x.shape[0],)) if jnp.ndim(f) == 0 else f
         return Predictive(f.reshape(f.shape[0], -1), fn)
 
-    def predict(
-        self, u: Float[Array, " dim"], x: Float[Array, "row *input"]
-    ) -> Float[Array, "row output"]:
+    def predict(self, u: Float[Array, " dim"], x: ArrayLike) -> Float[Array, "row output"]:
         """Noise-free f at new rows, in and out in original units.
 
         Args:
             u: unconstrained vector ``(dim,)``.
             x: inputs ``(row, *in_shape)``, original units.
         """
-        scaled = (x - self.scaling.x_mean) / self.scaling.x_std
+        scaled = (jnp.asarray(x) - self.scaling.x_mean) / self.scaling.x_std
         f = self.predictive(self.constrain(u), scaled).f
         return f * self.scaling.y_std + self.scaling.y_mean
+
+    def for_new_rows(self) -> Posterior:
+        """The same without all training rows but one, where predictions need none of them.
+
+        Programs that predict then have one shape, whatever the number of training rows. A
+        hand-written model may say of its sites by running on its rows, and keeps them.
+        """
+        if self.model.handwritten:
+            return self
+        made = copy.copy(self)
+        made.x, made.y = self.x[:1], self.y[:1]
+        return made
 
     # -- checks ------------------------------------------------------------------------------
 

@@ -102,18 +102,28 @@ def short_labels(labels: Sequence[str]) -> list[str]:
     return short if distinct and all(short) else list(labels)
 
 
-def words(fact: Mapping[str, Any]) -> str:
-    """A run in words: ``mlp with a student-t prior sampled by nuts at posterior temperature 1``."""
+def words(fact: Mapping[str, Any], likelihood: bool = False) -> str:
+    """A run in words: ``mlp with a student-t prior sampled by nuts at posterior temperature 1``.
+
+    Args:
+        fact: of the run.
+        likelihood: name its likelihood as well, where runs differ in it.
+    """
     text = str(fact["model"])
-    if fact["prior"]:
-        article = "an" if str(fact["prior"])[0].lower() in "aeiou" else "a"
-        text += f" with {article} {fact['prior']} prior"
+    parts = ["prior", "likelihood"] if likelihood else ["prior"]
+    named = [f"{_article(str(fact[part]))} {part}" for part in parts if fact[part]]
+    if named:
+        text += f" with {' and '.join(named)}"
     verb = "approximated" if fact["variational"] else "sampled"
     text += f" {verb} by {fact['backend']} at posterior temperature "
     text += f"{fact['posterior_temperature']:g}"
     if fact["likelihood_temperature"] != 1:
         text += f" and likelihood temperature {fact['likelihood_temperature']:g}"
     return text
+
+
+def _article(name: str) -> str:
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def assign_glyphs(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -43,12 +43,13 @@ def verdict(
             )
         return made
     best = rows[0]
+    named = words(best, likelihood=len({row["likelihood"] for row in rows}) > 1)
     made["best"] = best["number"]
     if len(scored) == 1:
         only = "the only run" if len(rows) == 1 else "the only run with a score"
         value = number(best["log_density"]["value"], 3)
         made["sentence"] = (
-            f"On {name}, {words(best)} is {only}: its mean test log density is {value} nats a row."
+            f"On {name}, {named} is {only}: its mean test log density is {value} nats a row."
         )
         made["detail"] = "There is nothing to compare it with."
         return made
@@ -64,7 +65,7 @@ def verdict(
         "within_two": within,
         "decided": bool(ratio >= CLEAR),
     }
-    made["sentence"] = _sentence(name, words(best), difference, error, ratio)
+    made["sentence"] = _sentence(name, named, difference, error, ratio)
     made["detail"] = _detail(rows, len(scored), within, made["decided"])
     return made
 

@@ -18,20 +18,24 @@ ABOUT = {
     "networks": "functions from inputs to outputs",
     "priors": "distributions of the weights",
     "likelihoods": "distributions of the target given the network's outputs",
+    "augmentations": "transformed copies of the inputs, and the likelihood they imply",
     "models": "network, prior and likelihood together, as a study published them",
     "backends": "ways to draw from a posterior, or to approximate it",
     "datasets": "data that come with the zoo; any CSV or Parquet file goes as well",
 }
 
 _FLAGS = {"networks": "network", "priors": "prior", "likelihoods": "likelihood"}
-_FLAGS |= {"models": "model", "backends": "backend", "datasets": "dataset"}
+_FLAGS |= {
+    "augmentations": "augmentation",
+    "models": "model",
+    "backends": "backend",
+    "datasets": "dataset",
+}
 _SECTIONS = {"backends": "inference", "datasets": "data"}
 
 
 def list_entries(
-    kind: Annotated[
-        str | None, typer.Argument(help="networks, priors, likelihoods, models, backends, datasets")
-    ] = None,
+    kind: Annotated[str | None, typer.Argument(help=", ".join(ABOUT))] = None,
     tag: Annotated[
         list[str] | None,
         typer.Option(help="Only entries with this tag, as in family=heavy-tailed. Repeatable."),
@@ -109,12 +113,22 @@ def show_card(out: Console, card: Card) -> None:
     out.print("\nUse", style="bold")
     use = f"bnnzoo fit --{_FLAGS.get(card.kind, section)} {card.name}"
     if card.kind != "datasets":
-        example = "iris" if card.tags.get("task") == "classification" else "diabetes"
-        use = use.replace("fit", f"fit --dataset {example}", 1)
-    if card.parameters:
+        use = use.replace("fit", f"fit --dataset {_example(card)}", 1)
+    if card.kind == "augmentations":
+        use += " --likelihood categorical --set data.scale=pooled --set augmentation.shape=[8,8]"
+    elif card.parameters:
         first = card.parameters[0]
         use += f" --set {section}.{first.name}={_assigned(first.default)}"
     out.print(Padding(Text(use), (0, 0, 0, 2)))
+
+
+def _example(card: Card) -> str:
+    """A bundled data set that the entry can be tried on."""
+    if card.kind == "augmentations":
+        return "digits"
+    if card.tags.get("target") == "two classes":
+        return "breast-cancer"
+    return "iris" if card.tags.get("task") == "classification" else "diabetes"
 
 
 def singular(kind: str) -> str:

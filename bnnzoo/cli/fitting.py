@@ -28,6 +28,7 @@ def fit(
     network: o.NetworkFlag = None,
     prior: o.PriorFlag = None,
     likelihood: o.LikelihoodFlag = None,
+    augmentation: o.AugmentationFlag = None,
     backend: o.BackendFlag = None,
     chains: o.ChainsFlag = None,
     draws: o.DrawsFlag = None,

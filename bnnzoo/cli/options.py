@@ -45,6 +45,9 @@ PriorFlag = Annotated[str | None, _flag(MODEL, "Default gaussian.", metavar="NAM
 LikelihoodFlag = Annotated[
     str | None, _flag(MODEL, "Default gaussian, or categorical for classes.", metavar="NAME")
 ]
+AugmentationFlag = Annotated[
+    str | None, _flag(MODEL, "Default none; --set augmentation.OPTION=VALUE.", metavar="NAME")
+]
 BackendFlag = Annotated[str | None, _flag(RUN, "Default nuts.", metavar="NAME")]
 ChainsFlag = Annotated[str | None, _flag(RUN, "Independent chains; default 4.", metavar="N")]
 DrawsFlag = Annotated[str | None, _flag(RUN, "Kept draws a chain; default 1000.", metavar="N")]
@@ -102,6 +105,7 @@ PLACES: dict[str, tuple[str, str]] = {
     "network": ("network", "name"),
     "prior": ("prior", "name"),
     "likelihood": ("likelihood", "name"),
+    "augmentation": ("augmentation", "name"),
     "backend": ("inference", "backend"),
     "chains": ("inference", "chains"),
     "draws": ("inference", "draws"),

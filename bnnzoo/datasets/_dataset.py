@@ -20,10 +20,10 @@ from bnnzoo.datasets._scaling import Scaling
 from bnnzoo.errors import CorruptRunError, DataError
 
 Task = Literal["regression", "classification"]
-Scale = Literal["auto", "standard", "none"]
+Scale = Literal["auto", "standard", "pooled", "none"]
 
 TASKS = ("regression", "classification")
-SCALES = ("auto", "standard", "none")
+SCALES = ("auto", "standard", "pooled", "none")
 ARRAYS = ("x", "y", "x_test", "y_test")
 NAMES = ("feature_names", "target_names", "class_names")
 
@@ -42,7 +42,7 @@ class Dataset:
         feature_names: one a feature; empty for inputs that are not ``(row, feature)``.
         target_names: one an output.
         class_names: one a class number; empty for regression.
-        scale: ``"auto"``, ``"standard"`` or ``"none"``; see :meth:`scaling_for`.
+        scale: ``"auto"``, ``"standard"``, ``"pooled"`` or ``"none"``; see :meth:`scaling_for`.
         warnings: lines to say once to the user.
         truth: arrays that generated the data, where they are known; not kept in a run.
         source: the options that :func:`load_dataset` made it with, defaults included; empty for
@@ -104,7 +104,8 @@ class Dataset:
     @cached_property
     def scaling(self) -> Scaling:
         """Standardisation fitted on the training rows alone, whatever ``scale`` says."""
-        return Scaling.fit(self.x, self.y if self.task == "regression" else None)
+        y = self.y if self.task == "regression" else None
+        return Scaling.fit(self.x, y, pooled=self.scale == "pooled")
 
     def scaling_for(self, handwritten: bool) -> Scaling:
         """The scaling a model sees.

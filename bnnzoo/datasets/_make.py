@@ -48,7 +48,8 @@ def make_dataset(
         task: ``"regression"``, ``"classification"``, or None: fractions are regression, anything
             else is classification.
         scale: ``"auto"`` (zoo models see standardised data, hand-written ones the data as they
-            are), ``"standard"`` or ``"none"``.
+            are), ``"standard"``, ``"pooled"`` (one mean and standard deviation for all inputs, such
+            as pixels in a row) or ``"none"``.
         name: what to call it.
         feature_names: one a feature; default the columns of a data frame, else ``x0``, ``x1``...
         target_names: one an output.

@@ -41,19 +41,24 @@ class Scaling:
         return cls(np.zeros(in_shape), np.ones(in_shape), np.zeros(y_shape), np.ones(y_shape))
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray | None) -> Scaling:
+    def fit(cls, x: np.ndarray, y: np.ndarray | None, pooled: bool = False) -> Scaling:
         """Means and population standard deviations over rows.
+
+        Images ``(row, height, width, channel)`` have one of each a channel: pixel by pixel, a
+        corner that is nearly always black would be blown up, and a moved image would be another.
 
         Args:
             x: ``(row, *in_shape)`` training inputs.
             y: ``(row,)`` or ``(row, outputs)`` training targets, None for class numbers.
+            pooled: one mean and one standard deviation for all inputs, which are of one kind.
 
         Returns:
             The scaling; a column that never varies has std 1.
         """
-        if y is None:
-            return cls(*_moments(x), np.zeros(()), np.ones(()))
-        return cls(*_moments(x), *_moments(y))
+        over = tuple(range(x.ndim)) if pooled else (0, 1, 2) if x.ndim == 4 else (0,)
+        x_mean, x_std = (np.array(np.broadcast_to(m, x.shape[1:])) for m in _moments(x, over))
+        y_mean, y_std = (np.zeros(()), np.ones(())) if y is None else _moments(y, (0,))
+        return cls(x_mean, x_std, y_mean, y_std)
 
     def of_inputs(self) -> Scaling:
         """The same for inputs; targets stay as they are."""
@@ -91,11 +96,11 @@ def constant_columns(values: np.ndarray) -> np.ndarray:
     return np.asarray(values.max(axis=0) == values.min(axis=0))
 
 
-def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moments(values: np.ndarray, over: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     # Divided by the largest magnitude first: the square of 1e200 overflows, that of 1e-200 is 0,
     # and a constant 0.1 has a standard deviation of 1e-17 where a constant 1 has exactly 0.
-    size = np.abs(values).max(axis=0)
+    size = np.abs(values).max(axis=over)
     size = np.where(size > 0, size, 1.0)
-    unit = values / size
-    std = size * unit.std(axis=0)
-    return np.asarray(size * unit.mean(axis=0)), np.where(std == 0, 1.0, std)
+    unit = values / np.expand_dims(size, over)
+    std = size * unit.std(axis=over)
+    return np.asarray(size * unit.mean(axis=over)), np.where(std == 0, 1.0, std)

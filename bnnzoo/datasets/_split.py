@@ -25,7 +25,8 @@ class SplitOptions(Options):
     )
     scale: Scale = Field(
         "auto",
-        description="'standard' standardises, 'none' does not, 'auto' does for zoo models only.",
+        description="'standard' standardises, 'pooled' with one mean and std for all inputs, "
+        "'none' does not, 'auto' standardises for zoo models only.",
     )
 
 

@@ -44,7 +44,8 @@ class Flip(Augmentation):
 
     def bind(self, data: Dataset) -> Flip:
         """With height and width, and the scaling of the inputs."""
-        return replace(self, shape=image_shape(data, self.shape, "flip"), **input_scaling(data))
+        shape = image_shape(data, self.shape, "flip")
+        return replace(self, shape=shape, **input_scaling(data, shape, "flip"))
 
     def copies(self, x: Float[Array, "row *input"]) -> Float[Array, "copy row *input"]:
         """The image, then its mirror image."""

@@ -67,7 +67,7 @@ class Shift(Augmentation):
     def bind(self, data: Dataset) -> Shift:
         """With height and width, and the scaling of the inputs."""
         shape = image_shape(data, self.shape, "shift")
-        return replace(self, shape=shape, **input_scaling(data))
+        return replace(self, shape=shape, **input_scaling(data, shape, "shift"))
 
     def copies(self, x: Float[Array, "row *input"]) -> Float[Array, "copy row *input"]:
         """One copy a direction, the image itself first."""

@@ -283,3 +283,22 @@ def test_no_heavy_import_before_it_is_needed():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_pooled_scaling_has_one_mean_and_one_std():
+    x = np.random.default_rng(0).normal(3.0, [1.0, 5.0, 20.0], size=(50, 3))
+    scaling = make_dataset(x, x[:, 0], task="regression", scale="pooled").scaling_for(False)
+    np.testing.assert_allclose(scaling.x_mean, np.full(3, x.mean()))
+    np.testing.assert_allclose(scaling.x_std, np.full(3, x.std()))
+    np.testing.assert_allclose(scaling.y_std, x[:, 0].std())
+    own = make_dataset(x, x[:, 0], task="regression", scale="pooled").scaling_for(True)
+    np.testing.assert_array_equal(own.x_std, scaling.x_std)  # asked for, so hand-written ones too
+
+
+def test_images_are_standardised_by_channel():
+    x = np.random.default_rng(0).normal([0.0, 9.0], [1.0, 4.0], size=(30, 5, 4, 2))
+    x[:, 0, 0] = 0.0  # a corner that never varies is scaled as its channel is
+    scaling = make_dataset(x, np.arange(30) % 2, task="classification").scaling
+    assert scaling.x_mean.shape == scaling.x_std.shape == (5, 4, 2)
+    np.testing.assert_allclose(scaling.x_mean, np.broadcast_to(x.mean((0, 1, 2)), (5, 4, 2)))
+    np.testing.assert_allclose(scaling.x_std, np.broadcast_to(x.std((0, 1, 2)), (5, 4, 2)))

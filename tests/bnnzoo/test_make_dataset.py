@@ -173,7 +173,7 @@ NAN, INF = float("nan"), float("inf")
         ({"x_test": [[1, 2], [NAN, 3]], "y_test": [1.0, 2]}, "x_test is nan in row 1, column 'a'"),
         ({"x_test": np.ones((1, 2)), "y": [0, 1, 1], "y_test": ["a"]}, "another type than y"),
         ({"task": "regresion"}, "unknown task 'regresion'; did you mean 'regression'?"),
-        ({"scale": "yes"}, "unknown scale 'yes'; choices: auto, none, standard"),
+        ({"scale": "yes"}, "unknown scale 'yes'; choices: auto, none, pooled, standard"),
     ],
 )
 def test_what_cannot_be_modelled_is_one_clear_line(arguments, words):

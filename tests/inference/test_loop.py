@@ -381,3 +381,28 @@ def test_a_hand_written_model_is_known_by_what_it_closes_over():
     assert source_hash(make(1.0)) == source_hash(make(1.0))
     assert source_hash(make(1.0)) != source_hash(make(2.0))
     assert source_hash(functools.partial(make, 1)) != source_hash(functools.partial(make, 2))
+
+
+def test_chains_take_turns(monkeypatch):
+    """With more chains than threads, none runs to its end while another waits for its start."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    order = []
+
+    class Ticks:
+        def advance(self, chain, steps, sampling):
+            order.append(chain)
+
+    data = bz.make_dataset(np.arange(8.0)[:, None], np.arange(8.0), task="regression")
+    posterior = bz.Posterior(bz.make_model(network_options={"widths": [2]}), data)
+    backend = registry.get("backends", "hmc").build({})
+    settings = dict(chains=5, draws=300, warmup=100, seed=0, dtype="float32")
+    loop.run_chains(backend.planned(100), posterior, monitor=Ticks(), **settings)
+    assert sorted(order) == sorted(list(range(5)) * 4), "four segments each"
+    assert set(order[:6]) == set(range(5)), "all have begun before one has its third"
+
+
+def test_time_that_is_up_leaves_no_folder_to_resume():
+    data = bz.make_dataset(np.arange(8.0)[:, None], np.arange(8.0), task="regression")
+    with pytest.raises(bz.errors.RunError, match="give it more time, or a folder") as caught:
+        bz.fit(bz.make_model(), data, warmup=500, max_time=1e-6, progress=False)
+    assert "resume" not in str(caught.value)

@@ -36,7 +36,7 @@ def doubled():
 
 def prepared(combine, likelihood="categorical", y=LABELS, x=X, name="shift", **options):
     task = "regression" if y.dtype.kind == "f" else "classification"
-    data = make_dataset(x, y, task=task)
+    data = make_dataset(x, y, task=task, scale="pooled")
     model = make_model(
         network_options={"widths": [3]},
         likelihood=likelihood,
@@ -62,7 +62,7 @@ def shifted(x, down, right, fill=0.0):
 def heads(post, values, moves=((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)), fill=0.0):
     """Network outputs ``(copy, row, head)``: moved in original units, then scaled."""
     copies = [np.stack([shifted(row, *move, fill) for row in X]) for move in moves]
-    scaled = [(c - X.mean(0)) / X.std(0) for c in copies]
+    scaled = [(c - X.mean()) / X.std() for c in copies]
     return np.stack([post.model.bound.apply(values, jnp.asarray(c)) for c in scaled])
 
 
@@ -116,7 +116,7 @@ def test_more_directions_more_pixels_and_another_fill():
 def test_flips(combine):
     post, u, values = prepared(combine, name="flip")
     mirrored = X.reshape(ROWS, SIDE, SIDE)[:, :, ::-1].reshape(ROWS, -1)
-    scaled = [(c - X.mean(0)) / X.std(0) for c in (X, mirrored)]
+    scaled = [(c - X.mean()) / X.std() for c in (X, mirrored)]
     f = np.stack([post.model.bound.apply(values, jnp.asarray(c)) for c in scaled])
     np.testing.assert_allclose(post.pointwise_log_likelihood(u), wanted(combine, f), rtol=1e-9)
 
@@ -164,7 +164,7 @@ def test_averaged_probabilities_of_other_classes(likelihood):
 @pytest.mark.parametrize("combine", WAYS)
 def test_a_run_of_each_way(combine, tmp_path):
     _post, _, _ = prepared(combine)
-    data = make_dataset(X, LABELS, X[:4], LABELS[:4], task="classification")
+    data = make_dataset(X, LABELS, X[:4], LABELS[:4], task="classification", scale="pooled")
     model = make_model(
         network_options={"widths": [3]},
         likelihood="categorical",
@@ -240,6 +240,11 @@ def test_bad_input_is_one_line():
             dict(augmentation="flip", augmentation_options={"shape": [3, 4]}),
             DataError,
             "has 12 values, an input of data set 'arrays' has 16",
+        ),
+        (
+            dict(augmentation="shift", augmentation_options={"shape": [4, 4]}),
+            DataError,
+            "standardised pixel by pixel: load it with scale = 'pooled'",
         ),
         (dict(augmentation_options={"pixels": 1}), InputError, "has options and no name"),
         (

@@ -4,6 +4,7 @@ import pytest
 from bnnzoo.reports import summary
 from bnnzoo.reports.formatting import digits_for, interval, number, numbered, seconds
 from bnnzoo.reports.report import collect
+from bnnzoo.specs import Component
 
 
 def with_densities(fakes, *densities, **kwargs):
@@ -104,6 +105,17 @@ def test_words_name_the_approximation_and_both_temperatures(fakes):
         "mlp with a gaussian prior approximated by mean-field-vi at posterior temperature 0.1 and "
         "likelihood temperature 2"
     )
+    assert "mlp with a gaussian prior and a gaussian likelihood approx" in summary.words(row, True)
+
+
+def test_the_verdict_names_the_likelihood_where_runs_differ_in_it(fakes, base):
+    runs = with_densities(fakes, base, base - 1)
+    assert "likelihood" not in block_of(runs)["verdict"]["sentence"]
+    runs[0].spec = runs[0].spec.model_copy(
+        update={"likelihood": Component(name="student-t", options={})}
+    )
+    sentence = block_of(runs)["verdict"]["sentence"]
+    assert " prior and a student-t likelihood sampled by nuts" in sentence
 
 
 def texts(block, level=None):

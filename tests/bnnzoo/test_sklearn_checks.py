@@ -1,0 +1,88 @@
+"""scikit-learn's own checks of its estimators' contract: none is expected to fail.
+
+Every shape of data compiles its programs, which is where the time goes: the network is narrow, the
+chains are short, the backend is the real one. `make validate` repeats all with the parts that the
+estimators come with.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import bnnzoo as bz
+
+SHORT = {"network_options": {"widths": [4]}, "chains": 2, "draws": 20, "warmup": 60}
+# Gaussian noise: Student-t's degrees of freedom would double the time to compile.
+REGRESSOR = bz.BNNRegressor(likelihood="gaussian", **SHORT)
+CLASSIFIER = bz.BNNClassifier(**SHORT)
+
+
+CHAINS = {"draws": 50, "warmup": 100}
+
+
+def keeps(estimator, check) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # rightly said of so few draws
+        warnings.simplefilter("ignore", bz.errors.DataWarning)
+        check(estimator)
+
+
+@parametrize_with_checks([REGRESSOR, CLASSIFIER])
+def test_contract_of_scikit_learn(estimator, check):
+    keeps(estimator, check)
+
+
+@pytest.mark.validate
+@parametrize_with_checks([bz.BNNRegressor(**CHAINS), bz.BNNClassifier(**CHAINS)])
+def test_contract_with_the_default_parts(estimator, check):
+    keeps(estimator, check)
+
+
+ARRAYS = """
+from sklearn.utils.estimator_checks import check_array_api_input
+import bnnzoo as bz
+for kind in (bz.BNNRegressor, bz.BNNClassifier):
+    check_array_api_input(kind.__name__, kind(draws=50, warmup=100), array_namespace="numpy")
+print("kept")
+"""
+
+
+@pytest.mark.validate
+def test_contract_of_the_array_api():
+    """The one check that scikit-learn skips unless SciPy was told so before it was imported."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ARRAYS],
+        env={**os.environ, "SCIPY_ARRAY_API": "1"},
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "kept", done.stderr
+
+
+class PlainRegressor(RegressorMixin, BaseEstimator):
+    """What tags say where nobody changes them."""
+
+
+class PlainClassifier(ClassifierMixin, BaseEstimator):
+    """What tags say where nobody changes them."""
+
+
+@pytest.mark.parametrize(
+    ("estimator", "plain"), [(REGRESSOR, PlainRegressor()), (CLASSIFIER, PlainClassifier())]
+)
+def test_no_tag_lets_a_check_off(estimator, plain):
+    tags, usual = get_tags(estimator), get_tags(plain)
+    usual.target_tags.multi_output = tags.estimator_type == "regressor"  # adds a check
+    assert tags == usual
