@@ -47,14 +47,14 @@ PUBLISHED = {
     "concrete": (4.83, 0.16, -2.94, 0.02),
     "energy": (0.539, 0.014, -1.21, 0.01),
     "kin8nm": (0.0789, 0.0006, 1.14, 0.01),
-    "naval": (0.00074, 0.0, 4.45, 0.0),
+    "naval": (0.00074, None, 4.45, None),
     "power": (4.01, 0.04, -2.81, 0.01),
-    "protein": (4.27, 0.02, -2.87, 0.0),
+    "protein": (4.27, 0.02, -2.87, None),
     "wine": (0.622, 0.008, -0.93, 0.01),
     "yacht": (0.666, 0.049, -1.25, 0.02),
 }
-"""MC dropout (Gal & Ghahramani 2016, as Mukhoti et al. 2018 reran it): RMSE, its standard error,
-log-likelihood, its standard error."""
+"""MC dropout (Gal & Ghahramani 2016), 1 x 50 units (protein 100), 4000 epochs: RMSE, its standard
+error, log-likelihood, its standard error; None where none is known."""
 
 
 def splits_of(table: str) -> int:
@@ -149,10 +149,11 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def as_text(result: dict[str, Any]) -> str:
     """One line: ours beside the published figures."""
     s, (rmse, rmse_se, ll, ll_se) = result["summary"], PUBLISHED[result["table"]]
+    rmse, ll = (f"{v}" if e is None else f"{v} ± {e}" for v, e in ((rmse, rmse_se), (ll, ll_se)))
     return (
         f"{result['table']}: log-likelihood {s['log_likelihood']['mean']:.3f} "
-        f"± {s['log_likelihood']['se']:.3f} (published {ll} ± {ll_se}), "
-        f"RMSE {s['rmse']['mean']:.4g} ± {s['rmse']['se']:.2g} (published {rmse} ± {rmse_se}), "
+        f"± {s['log_likelihood']['se']:.3f} (published {ll}), "
+        f"RMSE {s['rmse']['mean']:.4g} ± {s['rmse']['se']:.2g} (published {rmse}), "
         f"90 % coverage {s['coverage_90']['mean']:.3f}, Student-t on {s['student_t']} of "
         f"{s['splits']} splits, {s['seconds']:.0f} s"
     )

@@ -62,11 +62,15 @@ class Checkpoint:
         self._pieces[chain] = piece
         self._kept[chain] = (len(result.u), len(result.warmup))
 
-    def load_into(self, chain: int, result: ChainResult) -> None:
-        """Bring a fresh chain to where its checkpoint stopped, if there is one."""
+    def load_into(self, chain: int, result: ChainResult) -> bool:
+        """Bring a fresh chain to where its checkpoint stopped, if there is one.
+
+        Returns:
+            Whether there is.
+        """
         found = store.load_checkpoint(self.folder, f"chain-{chain}")
         if found is None:
-            return
+            return False
         leaves, meta = found
         structure = jax.tree.structure(result.state)
         result.state = jax.tree.unflatten(
@@ -90,3 +94,4 @@ class Checkpoint:
                     target.append(part)
         self._pieces[chain] = meta["pieces"]
         self._kept[chain] = (len(result.u), len(result.warmup))
+        return True

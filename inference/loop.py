@@ -326,13 +326,16 @@ class _Engine:
 def _resume_or_start(
     backend: Backend, posterior: Posterior, key: Array, chain: int, checkpoint: Checkpoint | None
 ) -> ChainResult:
+    if checkpoint is not None:
+        # Only its structure is needed of a state that is about to be replaced.
+        here = jax.ShapeDtypeStruct((posterior.dimension,), posterior.x.dtype)
+        result = ChainResult(jax.eval_shape(_init, backend, posterior, here))
+        if checkpoint.load_into(chain, result):
+            return result
     u, value = _find_start(posterior, key)
     if not np.isfinite(value):
         raise RunError(
             f"chain {chain}: no starting point of positive density among the prior's draws; check "
             "the likelihood's support and scales"
         )
-    result = ChainResult(_init(backend, posterior, _climb(posterior, u)))
-    if checkpoint is not None:
-        checkpoint.load_into(chain, result)
-    return result
+    return ChainResult(_init(backend, posterior, _climb(posterior, u)))

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import entr
 
 from bnnzoo import metrics
 from bnnzoo.errors import InputError
@@ -273,8 +274,7 @@ class _Sums:
         self.mean[rows] += mean.sum(0)
         self.square[rows] += (mean**2).sum(0)
         if part.variance is None:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                self.entropy[rows] -= np.where(mean == 0, 0.0, mean * np.log(mean)).sum((0, 2))
+            self.entropy[rows] += entr(mean).sum((0, 2))
         else:
             self.variance[rows] += np.asarray(part.variance, float).sum(0)
         if not scored:
@@ -299,9 +299,7 @@ class _Sums:
         p = self.mean / count
         spread = np.sqrt(np.maximum(self.square / count - p**2, 0.0))
         expected = self.entropy / count
-        with np.errstate(divide="ignore", invalid="ignore"):
-            total = -np.where(p == 0, 0.0, p * np.log(p)).sum(1)
-        return _Moments(p, spread, expected, np.maximum(total - expected, 0.0))
+        return _Moments(p, spread, expected, np.maximum(entr(p).sum(1) - expected, 0.0))
 
     def scores(self, count: int, seed: int) -> _Scores:
         pit = None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from jax import Array
 from pydantic import Field
 
 from bnnzoo.errors import DataError
-from bnnzoo.models.augmentation import AugmentationOptions
+from bnnzoo.models.augmentation import Augmentation, AugmentationOptions
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
@@ -28,7 +29,43 @@ class ImageAugmentationOptions(AugmentationOptions):
     )
 
 
-def image_shape(data: Dataset, given: tuple[int, ...] | None, name: str) -> tuple[int, int]:
+class ImageAugmentation(Augmentation):
+    """An augmentation that takes its inputs for images.
+
+    Attributes:
+        shape: height and width, then channels if an input has them; None before it is bound to
+            data or where inputs have that shape themselves.
+        name: in the registry, for messages.
+    """
+
+    shape: tuple[int, ...] | None
+    name: ClassVar[str]
+
+    def bind(self, data: Dataset) -> Augmentation:
+        """With height and width, and the scaling of the inputs.
+
+        Args:
+            data: the data set.
+
+        Raises:
+            DataError: inputs that are no images of this shape, or that are standardised pixel by
+                pixel.
+        """
+        shape = _image_shape(data, self.shape, self.name)
+        made: Any = self  # subclasses are dataclasses
+        return replace(made, shape=shape, **_input_scaling(data, shape, self.name))
+
+    def images(self, x: Array) -> Array:
+        """Rows ``(row, *input)`` as ``(row, height, width, channel)``.
+
+        Args:
+            x: inputs, any units.
+        """
+        height, width = (self.shape or x.shape[1:])[:2]
+        return x.reshape(x.shape[0], height, width, -1)
+
+
+def _image_shape(data: Dataset, given: tuple[int, ...] | None, name: str) -> tuple[int, int]:
     """Height and width of the inputs of a data set.
 
     Raises:
@@ -50,7 +87,7 @@ def image_shape(data: Dataset, given: tuple[int, ...] | None, name: str) -> tupl
     return shape[0], shape[1]
 
 
-def input_scaling(data: Dataset, shape: tuple[int, int], name: str) -> dict[str, Any]:
+def _input_scaling(data: Dataset, shape: tuple[int, int], name: str) -> dict[str, Any]:
     """``x_mean`` and ``x_std`` of the inputs a zoo model sees.
 
     Raises:
@@ -65,8 +102,3 @@ def input_scaling(data: Dataset, shape: tuple[int, int], name: str) -> dict[str,
             "by pixel: load it with scale = 'pooled', or as images (row, height, width, channel)"
         )
     return {"x_mean": mean, "x_std": std}
-
-
-def as_images(x: Array, height: int, width: int) -> Array:
-    """Rows ``(row, *input)`` as ``(row, height, width, channel)``."""
-    return x.reshape(x.shape[0], height, width, -1)

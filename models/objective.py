@@ -118,9 +118,6 @@ class CopiesMixture(dist.Distribution):
         within = of_copies(self, lambda fn: fn.variance).mean(0)
         return within + of_copies(self, lambda fn: fn.mean).var(0)
 
-    def cdf(self, value: Array) -> Array:
-        return of_copies(self, lambda fn: fn.cdf(value)).mean(0)
-
 
 def of_copies(fn: Any, quantity: Callable[[dist.Distribution], Array]) -> Array:
     """A quantity ``(copy, row, ...)`` of each copy's distribution."""

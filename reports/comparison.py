@@ -86,7 +86,8 @@ def metric_table(scores: Scores | None, task: str) -> dict[str, dict[str, float 
     if task == "classification" and scores.probabilities is not None:
         p, labels = scores.probabilities, y.astype(np.int64)
         made["accuracy"] = _entry(metrics.accuracy(p, labels), p.argmax(1) == labels)
-        made["brier"] = _entry(metrics.brier(p, labels), brier_rows(p, labels))
+        brier: Any = metrics.brier(p, labels, per_row=True)
+        made["brier"] = _entry(brier.mean(), brier)
         made["ece"] = _entry(metrics.ece(p, labels), None)
     elif task == "regression":
         if scores.mean is not None:
@@ -105,13 +106,6 @@ def metric_table(scores: Scores | None, task: str) -> dict[str, dict[str, float 
                 entry = _entry(metrics.coverage(scores.pit, level), inside.reshape(len(inside), -1))
                 made[f"coverage_{level * 100:.0f}"] = entry
     return made
-
-
-def brier_rows(probabilities: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Brier score of each row: squared distance from the probabilities to the observed class."""
-    hit = np.zeros_like(probabilities)
-    hit[np.arange(len(y)), y] = 1.0
-    return ((probabilities - hit) ** 2).sum(1)
 
 
 def rank(densities: Sequence[np.ndarray | None]) -> list[int]:

@@ -15,7 +15,7 @@ DRAWS = 500
 """Of each chain: 1000 in all put 50 beyond either end of a 90 % interval."""
 
 WARMUP = 500
-"""Stan's windows then estimate the metric from 400 steps."""
+"""Stan's windows then estimate the metric from 375 steps."""
 
 BACKEND = "hmc"
 """Exact, and all draws cost about the same: the trees of ``nuts`` differ by powers of two."""

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import register_dataclass
 from jaxtyping import Float
 
-from bnnzoo.models.augmentation import Augmentation
-from bnnzoo.models.images import (
-    ImageAugmentationOptions,
-    as_images,
-    image_shape,
-    input_scaling,
-)
+from bnnzoo.models.images import ImageAugmentation, ImageAugmentationOptions
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.registry import register
-
-if TYPE_CHECKING:
-    from bnnzoo.datasets import Dataset
 
 
 @functools.partial(
     register_dataclass, data_fields=("x_mean", "x_std"), meta_fields=("combine", "shape")
 )
 @dataclass(frozen=True)
-class Flip(Augmentation):
+class Flip(ImageAugmentation):
     """The image and its mirror image."""
 
     combine: str
@@ -37,20 +27,16 @@ class Flip(Augmentation):
     x_mean: Leaf = 0.0
     x_std: Leaf = 1.0
 
+    name = "flip"
+
     @property
     def label(self) -> str:
         """For tables."""
         return f"flip ({self.combine})"
 
-    def bind(self, data: Dataset) -> Flip:
-        """With height and width, and the scaling of the inputs."""
-        shape = image_shape(data, self.shape, "flip")
-        return replace(self, shape=shape, **input_scaling(data, shape, "flip"))
-
     def copies(self, x: Float[Array, "row *input"]) -> Float[Array, "copy row *input"]:
         """The image, then its mirror image."""
-        height, width = (self.shape or x.shape[1:])[:2]
-        mirrored = as_images(x, height, width)[:, :, ::-1].reshape(x.shape)
+        mirrored = self.images(x)[:, :, ::-1].reshape(x.shape)
         return jnp.stack([x, mirrored])
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import jax.numpy as jnp
 from jax import Array
@@ -12,19 +12,10 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Float
 from pydantic import Field
 
-from bnnzoo.models.augmentation import Augmentation
-from bnnzoo.models.images import (
-    ImageAugmentationOptions,
-    as_images,
-    image_shape,
-    input_scaling,
-)
+from bnnzoo.models.images import ImageAugmentation, ImageAugmentationOptions
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.options import Count, Finite
 from bnnzoo.registry import register
-
-if TYPE_CHECKING:
-    from bnnzoo.datasets import Dataset
 
 CROSS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
 SQUARE = (*CROSS, (1, 1), (1, -1), (-1, 1), (-1, -1))
@@ -48,7 +39,7 @@ class ShiftOptions(ImageAugmentationOptions):
     meta_fields=("combine", "pixels", "directions", "shape"),
 )
 @dataclass(frozen=True)
-class Shift(Augmentation):
+class Shift(ImageAugmentation):
     """The image and its neighbours."""
 
     combine: str
@@ -59,20 +50,17 @@ class Shift(Augmentation):
     x_mean: Leaf = 0.0
     x_std: Leaf = 1.0
 
+    name = "shift"
+
     @property
     def label(self) -> str:
         """For tables."""
         return f"shift {self.pixels} x {self.directions + 1} ({self.combine})"
 
-    def bind(self, data: Dataset) -> Shift:
-        """With height and width, and the scaling of the inputs."""
-        shape = image_shape(data, self.shape, "shift")
-        return replace(self, shape=shape, **input_scaling(data, shape, "shift"))
-
     def copies(self, x: Float[Array, "row *input"]) -> Float[Array, "copy row *input"]:
         """One copy a direction, the image itself first."""
-        height, width = (self.shape or x.shape[1:])[:2]
-        images, p = as_images(x, height, width), self.pixels
+        images, p = self.images(x), self.pixels
+        height, width = images.shape[1:3]
         padded = jnp.pad(images, ((0, 0), (p, p), (p, p), (0, 0)), constant_values=self.fill)
         moves = CROSS if self.directions == 4 else SQUARE
         made = [

@@ -13,13 +13,12 @@ from jaxtyping import Float
 from pydantic import Field
 
 from bnnzoo.models.leaf import Leaf
-from bnnzoo.models.likelihood import Likelihood
+from bnnzoo.models.likelihoods.categorical import Categorical, CategoricalOptions
 from bnnzoo.models.objective import Power
-from bnnzoo.options import Options
 from bnnzoo.registry import register
 
 
-class CuratedOptions(Options):
+class CuratedOptions(CategoricalOptions):
     """Options of ``curated``."""
 
     labellers: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
@@ -30,47 +29,29 @@ class CuratedOptions(Options):
         description="Predict what one labeller would say, or what S would who agree: rows that "
         "were curated as the training rows were are of the second kind.",
     )
-    outputs: Annotated[int, Field(gt=1)] | None = Field(
-        None, description="Number of classes; read from the data where they are given."
-    )
 
 
 @functools.partial(
     register_dataclass, data_fields=("labellers",), meta_fields=("predict", "outputs")
 )
 @dataclass(frozen=True)
-class Curated(Likelihood):
+class Curated(Categorical):
     """p(S labellers say y | x) = softmax(f(x))_y^S.
 
     Attributes:
         labellers: S.
         predict: ``label`` or ``consensus``.
-        outputs: classes, if an option fixed them.
     """
 
     labellers: Leaf
     predict: str
-    outputs: int | None
 
-    task = "classification"
     is_distribution = False
 
     @property
     def label(self) -> str:
         """For tables."""
         return f"curated ({self.labellers:g} labellers)"
-
-    def head(self, outputs: int) -> int:
-        """One logit a class."""
-        return outputs
-
-    def sample_noise(self, outputs: int) -> Any:
-        """Nothing is unknown besides the function."""
-        return None
-
-    def function(self, head: Float[Array, "row head"]) -> Float[Array, "row output"]:
-        """The logits of one labeller."""
-        return head
 
     def distribution(self, head: Float[Array, "row head"], noise: Any) -> dist.Distribution:
         """S labellers, independent given x, all say y; the rest of the mass is disagreement."""
@@ -98,4 +79,4 @@ class Curated(Likelihood):
 )
 def curated(options: CuratedOptions) -> Curated:
     """The likelihood of these options."""
-    return Curated(options.labellers, options.predict, options.outputs)
+    return Curated(options.outputs, options.labellers, options.predict)

@@ -65,12 +65,15 @@ def compilations():
 
 @pytest.mark.parametrize("backend", ["nuts", "hmc", "mean-field-vi"])
 def test_a_second_fit_of_the_same_shapes_compiles_nothing(backend, data, compilations):
-    bz.fit(small_model(std=1.0), data, backend, seed=0, **SMALL)
+    shapes = {"widths": [9]}  # that no other test has: whatever ran before compiled nothing of it
+    first = bz.make_model(network_options=shapes, prior_options={"std": 1.0})
+    bz.fit(first, data, backend, seed=0, **SMALL)
     assert compilations  # the listener hears compilations
     compilations.clear()
     other = bz.load_dataset("gap", n=20, seed=1)
+    second = bz.make_model(network_options=shapes, prior_options={"std": 0.5})
     bz.fit(
-        small_model(std=0.5), other, backend, seed=1, posterior_temperature=0.7,
+        second, other, backend, seed=1, posterior_temperature=0.7,
         likelihood_temperature=0.9, **SMALL,
     )  # fmt: skip
     assert compilations == []

@@ -40,12 +40,6 @@ def test_metrics_of_classification_equal_a_naive_recomputation(fakes):
     assert table["nll"]["value"] == pytest.approx(metrics.nll(p, y))
 
 
-def test_brier_rows_average_to_the_metric():
-    rng = np.random.default_rng(0)
-    p, y = rng.dirichlet(np.ones(5), 30), rng.integers(0, 5, 30)
-    assert comparison.brier_rows(p, y).mean() == pytest.approx(metrics.brier(p, y))
-
-
 def test_pairwise_equals_a_naive_double_loop():
     rng = np.random.default_rng(1)
     densities = [rng.normal(size=50) + k for k in range(4)]
