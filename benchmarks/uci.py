@@ -1,6 +1,6 @@
 """UCI regression over the standard splits, with one rule for every table.
 
-    BNNZOO_DATA=folder python benchmarks/uci.py boston energy yacht [--splits 20]
+    BNNZOO_DATA=folder python benchmarks/uci.py boston energy yacht [--splits 20] [--resume]
 
 The rule, fixed before any test row was scored (chosen by cross-validation within the training rows
 of split 0 of boston, energy and yacht; ``docs/uci.md`` has the figures):
@@ -120,18 +120,36 @@ def one_split(table: str, split: int) -> dict[str, Any]:
     return made
 
 
-def run_table(table: str, splits: int | None = None) -> dict[str, Any]:
-    """Every split of a table, and the summary over them."""
-    rows = []
-    for split in range(splits_of(table) if splits is None else splits):
-        rows.append(one_split(table, split))
-        row = rows[-1]
+def run_table(
+    table: str, splits: int | None = None, path: Path | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Every split of a table and the summary over them, kept in ``path`` after each split."""
+    rows: list[dict[str, Any]] = []
+    if resume and path is not None and path.exists():
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    rows = rows[:splits]
+    for split in range(len(rows), splits_of(table) if splits is None else splits):
+        row = one_split(table, split)
+        rows.append(row)
+        if path is not None:
+            result = {"table": table, "rows": rows, "summary": summary(rows)} | machine()
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(
             f"{table} split {split}: {row['chosen']}, log-likelihood {row['log_likelihood']:.3f}, "
             f"RMSE {row['rmse']:.4g}, coverage {row['coverage_90']:.2f}",
             flush=True,
         )
     return {"table": table, "rows": rows, "summary": summary(rows)}
+
+
+def machine() -> dict[str, Any]:
+    """Where a table was run, and with what."""
+    packages = ("bnnzoo", "jax", "numpyro", "blackjax", "arviz")
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {package: version(package) for package in packages},
+    }
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -164,19 +182,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("tables", nargs="*", default=["boston", "energy", "yacht"])
     parser.add_argument("--splits", type=int, default=None, help="only the first so many")
+    parser.add_argument("--resume", action="store_true", help="keep the splits already written")
     given = parser.parse_args()
     if unknown := set(given.tables) - set(TABLES):
         parser.error(f"unknown table {min(unknown)!r}; choices: {', '.join(TABLES)}")
-    machine = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {p: version(p) for p in ("bnnzoo", "jax", "numpyro", "blackjax", "arviz")},
-    }
-    RESULTS.mkdir(exist_ok=True)
     for table in given.tables:
-        result = run_table(table, given.splits) | machine
-        print(as_text(result), flush=True)
         path = RESULTS / f"uci-{table}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        print(as_text(run_table(table, given.splits, path, given.resume)), flush=True)
         print(f"Wrote {path}", flush=True)
 
 

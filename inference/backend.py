@@ -112,7 +112,7 @@ class Flag(NamedTuple):
     """Something that makes a chain's draws doubtful.
 
     Attributes:
-        kind: ``nan``, ``divergent``, ``stuck``, ``unconverged`` or ``warning``.
+        kind: ``nan``, ``divergent``, ``stuck``, ``unconverged``, ``virial`` or ``warning``.
         message: one line.
     """
 

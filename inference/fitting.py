@@ -34,6 +34,7 @@ from bnnzoo.inference.run import (
     test_metrics,
 )
 from bnnzoo.inference.tree import build_tree
+from bnnzoo.inference.virial import virial_flags
 from bnnzoo.models.handwritten import as_model
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import parse_options
@@ -255,6 +256,7 @@ def _sample(
         tree = build_tree(posterior, chains, inference.seed, inference.dtype)
     tree.attrs["label"] = label
     store.write_tree(folder, tree)
+    chains.flags += virial_flags(tree["sample_stats"]["virial"].to_numpy())
     manifest = _manifest(folder, spec, posterior, backend, chains, external, label)
     if "test_scores" in tree.children:
         manifest["metrics"] = test_metrics(tree)

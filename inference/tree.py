@@ -16,6 +16,7 @@ from bnnzoo.inference.evaluation import (
     total_log_likelihood,
 )
 from bnnzoo.inference.prediction import Prediction
+from bnnzoo.inference.virial import virial_ratios
 from bnnzoo.models.layout import tree_name
 from bnnzoo.models.posterior import Posterior
 
@@ -52,7 +53,9 @@ def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> x
     }
     groups = {
         "posterior": _sites(values),
-        "sample_stats": _statistics(chains.stats, "draw"),
+        "sample_stats": _statistics(
+            chains.stats | {"virial": virial_ratios(posterior, chains.u)}, "draw"
+        ),
         "warmup_sample_stats": _statistics(chains.warmup_stats, "draw"),
         "observed_data": xr.Dataset({"y": _rows(data.y, "row", "output")}),
         "constant_data": xr.Dataset({"x": _rows(data.x, "row")}),

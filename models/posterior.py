@@ -345,6 +345,12 @@ class Posterior:
     def _flatten(self, free: Mapping[str, Array]) -> Array:
         return jnp.concatenate([jnp.ravel(free[site.name]) for site in self.sites])
 
+    def __copy__(self) -> Posterior:
+        # Not by __reduce__, which builds anew: a copy is made inside traced functions as well.
+        made = object.__new__(type(self))
+        made.__dict__ |= self.__dict__
+        return made
+
     def __reduce__(self) -> tuple[Any, ...]:
         given = (self.model, self.data, self.posterior_temperature, self.likelihood_temperature)
         return _rebuilt, (*given, self.x.dtype == jnp.float64)

@@ -16,6 +16,8 @@ import numpy as np
 import xarray as xr
 from arviz_stats.base import array_stats
 
+from bnnzoo.metrics._montecarlo import mean_with_error
+
 RHAT_GOOD = 1.01
 """Vehtari et al. (2021): the level below which chains are taken to have mixed."""
 
@@ -48,7 +50,8 @@ def diagnose(tree: xr.DataTree) -> dict[str, Any]:
         ``chains``, ``draws``; ``function`` with ``rhat`` and ``ess`` (one a point, the worst
         output of each) and their worst values; ``log_likelihood`` (``rhat``, ``ess``);
         ``weights`` (range of R-hat over the weights checked); ``divergences`` (count),
-        ``divergent_chains``, ``acceptance`` (mean), ``step_size`` (one a chain), ``elbo``
+        ``divergent_chains``, ``virial`` (mean ratio and its standard error), ``acceptance``
+        (mean), ``step_size`` (one a chain), ``elbo``
         (an optimiser's trace) or None where the backend has no such statistic; ``converged``
         (None where it cannot be said); ``notes``, sentences on what could not be computed.
 
@@ -217,7 +220,7 @@ def _weights(posterior: xr.Dataset | None) -> dict[str, Any]:
 
 def _sampler(stats: xr.Dataset | None) -> dict[str, Any]:
     made: dict[str, Any] = dict.fromkeys(
-        ("divergences", "divergent_chains", "acceptance", "step_size", "steps")
+        ("divergences", "divergent_chains", "virial", "acceptance", "step_size", "steps")
     )
     if stats is None:
         return made
@@ -225,6 +228,9 @@ def _sampler(stats: xr.Dataset | None) -> dict[str, Any]:
         by_chain = _stacked(stats["diverging"], 2).astype(bool).sum(1)
         made["divergences"] = int(by_chain.sum())
         made["divergent_chains"] = [int(c) for c in np.flatnonzero(by_chain)]
+    if "virial" in stats:
+        mean, error = mean_with_error(_stacked(stats["virial"], 2))
+        made["virial"] = {"mean": mean, "se": error}
     if "acceptance_rate" in stats:
         made["acceptance"] = float(np.nanmean(_stacked(stats["acceptance_rate"], 2)))
     if "step_size" in stats:

@@ -196,6 +196,7 @@ def _flags(rows: Sequence[Row]) -> list[dict[str, Any]]:
     phrases = {
         "nan": "met values that are not numbers",
         "stuck": "had chains that stopped moving",
+        "virial": "had chains whose draws do not follow their target",
         "warning": "gave warnings",
     }
     made = []

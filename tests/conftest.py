@@ -18,42 +18,15 @@ install_import_hook("bnnzoo", "beartype.beartype")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--results", help="write what passed and the figures it printed to this file")
+    parser.addoption("--results", help="bring this file of results and figures up to date")
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
-    """The results of a run as Markdown: `make validate` keeps its last ones in the docs."""
-    path = config.getoption("--results")
-    if not path:
-        return
-    import platform
-    from importlib.metadata import version
+    """Keep the results of a run: those of `make validate` are in the docs."""
+    if path := config.getoption("--results"):
+        sys.path.insert(0, str(Path(__file__).parent))
+        import _results
 
-    stats = terminalreporter.stats
-    reports = [r for kind in ("passed", "failed") for r in stats.get(kind, []) if r.when == "call"]
-    versions = ", ".join(f"{p} {version(p)}" for p in ("jax", "numpyro", "blackjax", "numpy"))
-    lines = [
-        "# Results of the last `make validate`",
-        "",
-        f"{len(stats.get('passed', []))} passed, {len(stats.get('failed', []))} failed; "
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"{versions}.",
-    ]
-    families: dict[tuple[str, str], list] = {}
-    for report in reports:
-        file, _, name = report.nodeid.partition("::")
-        families.setdefault((file, name.partition("[")[0]), []).append(report)
-    folder = ""
-    for (file, name), members in sorted(families.items()):
-        if file != folder:
-            folder = file
-            lines += ["", f"## {file}", ""]
-        failed = [r for r in members if not r.passed]
-        took = sum(r.duration for r in members)
-        lines.append(
-            f"- {name}: {len(members) - len(failed)} passed, {len(failed)} failed, {took:.0f} s"
-        )
-        lines += [f"  - FAILED {r.nodeid.partition('::')[2]}" for r in failed]
-        for report in sorted(members, key=lambda r: r.nodeid):
-            lines += [f"  - {line}" for line in report.capstdout.splitlines() if line.strip()]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        stats = terminalreporter.stats
+        ran = [r for kind in ("passed", "failed") for r in stats.get(kind, []) if r.when == "call"]
+        _results.write(Path(path), ran)

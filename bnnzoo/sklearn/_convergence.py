@@ -50,6 +50,7 @@ def doubts(run: Run) -> str | None:
     remedies: dict[str, dict[str, Any]] = {
         "stuck": warmup,
         "unconverged": warmup,
+        "virial": warmup,
         "nan": {"dtype": "float64"},
     }
     for kind, settings in remedies.items():

@@ -1,0 +1,85 @@
+"""Do the draws follow their target at its temperature? The virial identity says so in one number.
+
+For any density p on R^d whose tails fall faster than 1/|u|, and any fixed centre c,
+E[-(u - c) . grad log p(u)] = d (integrate by parts). A sampler that ignores a temperature T gives
+1/T times that, one that explores too narrowly less, an unadjusted one with too large a step more.
+A Gaussian of best reverse Kullback-Leibler divergence satisfies it as well, so a variational fit
+that has converged does.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bnnzoo.inference.backend import Flag
+from bnnzoo.inference.evaluation import PIECE_TERMS, in_pieces
+from bnnzoo.metrics._montecarlo import mean_with_error
+from bnnzoo.models.posterior import Posterior
+
+LEEWAY = 0.05
+"""How far off the ratio may be, beyond chance, before a chain is flagged."""
+
+ERRORS = 5.0
+"""Standard errors that count as chance: two-sided 6e-7 a chain, were the ratio normal."""
+
+MOST_DRAWS = 1000
+"""Draws of a chain looked at: a gradient each."""
+
+
+def virial_ratios(posterior: Posterior, u: np.ndarray) -> np.ndarray:
+    """-(u - c) . grad log_density(u) / d of every draw; its mean is 1 under the target.
+
+    The centre c of a chain is the mean of the others, which does not depend on its draws; with one
+    chain c = 0.
+
+    Args:
+        posterior: the target.
+        u: unconstrained draws ``(chain, draw, dim)``.
+
+    Returns:
+        ``(chain, draw)``: NaN where a draw or its gradient is not finite, and between the draws
+        looked at, at most ``MOST_DRAWS`` evenly spaced ones a chain.
+    """
+    chains, draws, dimension = u.shape
+    made = np.full((chains, draws), np.nan)
+    step = max(1, -(-draws // MOST_DRAWS))
+    with np.errstate(invalid="ignore"):
+        means = u.mean(1, dtype=np.float64)
+    usable = np.isfinite(means).all(1)
+    size = max(1, min(256, PIECE_TERMS // max(posterior.rows, dimension)))
+    for chain in range(chains):
+        others = means[usable & (np.arange(chains) != chain)]
+        centre = others.mean(0) if len(others) else np.zeros(dimension)
+        kept = u[chain, ::step]
+        arguments = (kept, np.broadcast_to(centre.astype(u.dtype), kept.shape))
+        pieces = in_pieces(lambda part: _ratios(posterior, *part), arguments, len(kept), size)
+        made[chain, ::step] = np.concatenate([out for _, out in pieces])
+    return np.where(np.isfinite(made), made, np.nan)
+
+
+@jax.jit
+def _ratios(posterior: Posterior, u: Array, centre: Array) -> Array:
+    gradient = jax.vmap(jax.grad(posterior.log_density))(u)
+    return -jnp.sum((u - centre) * gradient, axis=1) / posterior.dimension
+
+
+def virial_flags(ratios: np.ndarray) -> list[tuple[int, Flag]]:
+    """Chains whose ratio is off by more than chance and ``LEEWAY``.
+
+    Args:
+        ratios: ``(chain, draw)``, NaN where unknown.
+    """
+    found = []
+    for chain, own in enumerate(ratios):
+        mean, error = mean_with_error(own[None])
+        if abs(mean - 1.0) > LEEWAY + ERRORS * error:
+            text = f"virial ratio {mean:.2f} +- {error:.2f}, 1 under the target: {_meaning(mean)}"
+            found.append((chain, Flag("virial", text)))
+    return found
+
+
+def _meaning(mean: float) -> str:
+    return "draws spread too widely" if mean > 1 else "draws spread too narrowly"
