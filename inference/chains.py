@@ -33,6 +33,11 @@ class ChainResult:
     sampling_seconds: float = 0.0
     flags: list[Flag] = field(default_factory=list)
 
+    @property
+    def has_nan(self) -> bool:
+        """The position is not a number any more: the chain has stopped."""
+        return any(flag.kind == "nan" for flag in self.flags)
+
 
 @dataclass
 class Chains:
@@ -42,7 +47,9 @@ class Chains:
         u: unconstrained draws ``(chain, draw, dim)``.
         stats, warmup_stats: by name, ``(chain, draw)`` and ``(chain, warm-up step)``.
         flags: ``(chain, flag)`` pairs.
+        states: where every chain ended.
         complete: every scheduled step was done.
+        at_once: chains that shared the machine.
         compile_seconds, warmup_seconds, sampling_seconds: wall time of each part.
     """
 
@@ -50,7 +57,9 @@ class Chains:
     stats: dict[str, np.ndarray]
     warmup_stats: dict[str, np.ndarray]
     flags: list[tuple[int, Flag]]
+    states: list[Any]
     complete: bool
+    at_once: int
     compile_seconds: float
     warmup_seconds: float
     sampling_seconds: float
@@ -81,7 +90,7 @@ def gather(
         flags += [(chain, flag) for flag in result.flags]
         if not result.flags and stats:
             flags += [(chain, flag) for flag in backend.flags(stats, warmup)]
-    stopped = [any(f.kind == "nan" for f in r.flags) for r in results]
+    stopped = [r.has_nan for r in results]
     counts = [sum(len(u) for u in r.u) for r in results]
     going = [n for n, dead in zip(counts, stopped, strict=True) if not dead]
     draws = min(going) if going else max(counts)
@@ -94,7 +103,9 @@ def gather(
         stats=_stacked([_joined(r.stats) for r in results], draws),
         warmup_stats=_stacked([_joined(r.warmup) for r in results], None),
         flags=flags,
+        states=[r.state for r in results],
         complete=all(r.position >= total or dead for r, dead in zip(results, stopped, strict=True)),
+        at_once=at_once,
         compile_seconds=compile_seconds,
         warmup_seconds=sum(r.warmup_seconds for r in results) / at_once,
         sampling_seconds=sum(r.sampling_seconds for r in results) / at_once,

@@ -10,9 +10,26 @@ import jax
 import numpy as np
 
 from bnnzoo import store
+from bnnzoo.models.posterior import Posterior
 
 if TYPE_CHECKING:
     from bnnzoo.inference.chains import ChainResult
+
+
+def keep_data(folder: Path, posterior: Posterior, external: str) -> None:
+    """Write what ``resume`` needs besides the spec: the data, and what is known of the model.
+
+    Args:
+        folder: the run folder.
+        posterior: the target, bound to its data.
+        external: hash of what the registry cannot rebuild of the model.
+    """
+    data = posterior.data
+    assert data is not None
+    named = {name: getattr(data, name) for name in ("x", "y", "x_test", "y_test")}
+    arrays = {name: array for name, array in named.items() if array is not None}
+    model = {"external": external, "description": posterior.model.label}
+    store.save_checkpoint(folder, "data", arrays, {"data": data.metadata(), "model": model})
 
 
 class Checkpoint:

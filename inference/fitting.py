@@ -7,7 +7,6 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from bnnzoo.datasets import Dataset
 from bnnzoo.errors import DataWarning, OptionError, RunError, hint
 from bnnzoo.inference.backend import Backend
 from bnnzoo.inference.chains import Chains
-from bnnzoo.inference.checkpoint import Checkpoint
+from bnnzoo.inference.checkpoint import Checkpoint, keep_data
+from bnnzoo.inference.extending import check_draws, keep_ends, lengthen, reopen
 from bnnzoo.inference.loop import run_chains
 from bnnzoo.inference.precision import precision
 from bnnzoo.inference.progress import ProgressBar
@@ -131,7 +131,7 @@ def fit(
         return run
     try:
         if found == "new":
-            _keep_data(folder, posterior.data, fingerprint["model"], posterior.model.label)
+            keep_data(folder, posterior, fingerprint["model"])
         external, temporary = fingerprint["model"], handle is not None
         run = _sample(folder, spec, posterior, external, progress, max_time, temporary)
     except Exception:
@@ -174,27 +174,41 @@ def resume(
     path: str | os.PathLike[str],
     model: Any = None,
     *,
+    draws: int | None = None,
     progress: bool = True,
     max_time: float | None = None,
 ) -> Run:
     """Go on with an unfinished run, to the draws it would have had; a finished one is given back.
 
+    With ``draws`` a run goes on to so many, a finished one as well: the same draws, bit for bit on
+    one machine, as a run of that length.
+
     Args:
         path: the run folder.
         model: the model itself where it is not from the registry.
+        draws: of each chain, in all; as many as the run was to have if not given.
         progress: draw a progress bar on a terminal.
         max_time: seconds after which to stop again.
 
     Raises:
         RunError: no such run, or its model has to be given.
+        InputError: fewer ``draws`` than the run has, or is to have.
         CorruptRunError: what the folder holds cannot be read.
     """
     folder = Path(path)
     manifest = store.read_manifest(folder)
+    spec = read_spec(folder)
+    draws = check_draws(folder, draws, spec.inference.draws)
+    longer = draws > spec.inference.draws
     if manifest.get("state") == "complete":
         run = load_run(folder, model)
-        run.origin = "reused"
-        return run
+        if not longer:
+            run.origin = "reused"
+            return run
+        reopen(run, draws)
+    elif longer:
+        lengthen(folder, spec, draws)
+    store.sweep(folder)
     spec = read_spec(folder)
     kept = store.load_checkpoint(folder, "data")
     if kept is None:
@@ -260,6 +274,8 @@ def _sample(
     manifest = _manifest(folder, spec, posterior, backend, chains, external, label)
     if "test_scores" in tree.children:
         manifest["metrics"] = test_metrics(tree)
+    if chains.complete:
+        keep_ends(folder, posterior, chains, tree["posterior"])
     manifest["wall_seconds"] = time.perf_counter() - begun
     manifest["files"] = store.file_hashes(folder)
     store.write_manifest(folder, manifest)
@@ -308,18 +324,6 @@ def _manifest(
         "metrics": {},
         "flags": flags,
     }
-
-
-def _keep_data(folder: Path, data: Dataset | None, external: str, description: str) -> None:
-    """What ``resume`` needs besides the spec."""
-    assert data is not None
-    named = {name: getattr(data, name) for name in ("x", "y", "x_test", "y_test")}
-    arrays = {name: array for name, array in named.items() if array is not None}
-    meta: Mapping[str, Any] = {
-        "data": data.metadata(),
-        "model": {"external": external, "description": description},
-    }
-    store.save_checkpoint(folder, "data", arrays, meta)
 
 
 def _label(posterior: Posterior, spec: RunSpec) -> str:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,16 @@ from bnnzoo.inference.start import climb, find_start
 from bnnzoo.models.posterior import Posterior
 
 SEGMENT_STEPS = 100
-"""Steps of a segment of a small model: enough to hide the host's part, few enough to stop soon."""
+"""Most steps of a segment: enough to hide the host's part."""
+
+SEGMENT_SECONDS = 2.0
+"""A segment of slow steps has fewer: so long until Ctrl-C, a time limit or a NaN is seen."""
+
+FIRST_STEPS = 1
+"""Steps of a chain's first segment, before its pace is known."""
+
+GROWTH = 8
+"""Most by which a segment has more steps than the one before it."""
 
 SEGMENT_BYTES = 32_000_000
 """Most memory one chain's segment of draws may take on the device."""
@@ -44,7 +53,12 @@ CHECKPOINT_SECONDS = 10.0
 class Monitor(Protocol):
     """Who is told of progress."""
 
-    def advance(self, chain: int, steps: int, sampling: bool) -> None:
+    def start(self, done: int) -> None:
+        """Programs are compiled; so many steps of all chains were done before."""
+
+    def advance(
+        self, chain: int, steps: int, sampling: bool, gradients: int, divergences: int
+    ) -> None:
         """A chain has finished this many more steps."""
 
 
@@ -129,7 +143,7 @@ def run_chains(
         dtype: ``float32`` or ``float64``; the caller is inside :func:`precision` already.
         monitor: told of progress, from several threads.
         checkpoint: where finished segments are kept; what it holds already is gone on from.
-        max_time: seconds after which chains stop at the end of a segment; each does at least one.
+        max_time: seconds after which chains stop; each does at least a segment.
 
     Raises:
         RunError: no chain has a start of positive density.
@@ -144,8 +158,17 @@ def run_chains(
     compile_seconds = engine.compile(results, begun)
     if max_time is not None:
         engine.deadline = time.perf_counter() + max_time
+    if monitor is not None:
+        monitor.start(sum(r.position for r in results))
     engine.run(results)
     return gather(backend, results, len(stages), compile_seconds, engine.at_once(chains))
+
+
+class _Pace(NamedTuple):
+    """Steps and seconds of a chain's last segment."""
+
+    steps: int
+    seconds: float
 
 
 class _Engine:
@@ -168,6 +191,7 @@ class _Engine:
         self.monitor, self.checkpoint = monitor, checkpoint
         self.deadline = float("inf")
         self.stop = threading.Event()
+        self.paces: dict[int, _Pace] = {}
         self.vmapped = not chains_on_threads()
 
     def compile(self, results: list[ChainResult], begun: float) -> float:
@@ -188,8 +212,8 @@ class _Engine:
         if self.vmapped:
             self._run_vmapped(results)
             return
-        # Chains take turns, a segment each, so that those beyond the number of cores are as far as
-        # the others when time is up.
+        # Chains take turns, a segment each, so that those beyond the number of cores are about as
+        # far as the others when time is up.
         waiting: SimpleQueue[tuple[int, int]] = SimpleQueue()
         for chain, result in enumerate(results):
             waiting.put((chain, result.position))
@@ -218,7 +242,7 @@ class _Engine:
 
     def _advance(self, chain: int, result: ChainResult, entered: int) -> bool:
         """One segment of one chain; False where it has come to its end or must stop."""
-        planned = self._plan(result.position, entered)
+        planned = self._plan(chain, result.position, entered)
         if planned is None:
             return False
         stages, count, sampling = planned
@@ -226,37 +250,54 @@ class _Engine:
         out = self._call_one(result.state, chain, result.position, stages, count)
         state, us, stats = jax.device_get(out)
         seconds = time.perf_counter() - begun
+        self.paces[chain] = _Pace(count, seconds)
         return self._keep(chain, result, state, us, stats, count, sampling, seconds)
 
     def _run_vmapped(self, results: list[ChainResult]) -> None:
-        alive, entered = True, results[0].position
-        while alive and (planned := self._plan(results[0].position, entered)) is not None:
+        try:
+            self._go_on_vmapped(results)
+        finally:  # An interrupt in the middle of a segment: what the ones before it gave is whole.
+            for chain, result in enumerate(results):
+                self._save(chain, result, force=True)
+
+    def _go_on_vmapped(self, results: list[ChainResult]) -> None:
+        entered = min(r.position for r in results)
+        while going := [c for c, r in enumerate(results) if not r.has_nan]:
+            # A kill between two chains' checkpoints leaves one behind: it catches up first, and
+            # what the program gives for the others meanwhile is dropped.
+            position = min(results[c].position for c in going)
+            ahead = [r.position for r in results if r.position > position]
+            planned = self._plan(0, position, entered)
+            if planned is None:
+                return
             stages, count, sampling = planned
+            count = min([count, *(other - position for other in ahead)])
             begun = time.perf_counter()
-            out = self._call_all([r.state for r in results], results[0].position, stages, count)
+            out = self._call_all([r.state for r in results], position, stages, count)
             out = jax.device_get(out)
             seconds = time.perf_counter() - begun
-            alive = False
-            for chain, result in enumerate(results):
-                if result.flags and result.flags[-1].kind == "nan":
-                    result.position += count
-                    continue
-                state, us, stats = jax.tree.map(lambda leaf, c=chain: leaf[c], out)
-                alive |= self._keep(chain, result, state, us, stats, count, sampling, seconds)
-        for chain, result in enumerate(results):
-            self._save(chain, result, force=True)
+            self.paces[0] = _Pace(count, seconds)
+            for chain in going:
+                if results[chain].position == position:
+                    state, us, stats = jax.tree.map(lambda leaf, c=chain: leaf[c], out)
+                    self._keep(chain, results[chain], state, us, stats, count, sampling, seconds)
 
-    def _plan(self, position: int, entered: int) -> tuple[np.ndarray, int, bool] | None:
+    def _plan(self, chain: int, position: int, entered: int) -> tuple[np.ndarray, int, bool] | None:
         """Padded stages and length of the next segment: all warm-up or all sampling.
 
-        Time is up only after a first segment, so that every resumption gets somewhere.
+        Time is up only after a first segment, so that every resumption gets somewhere. How steps
+        are cut into segments changes no draw.
         """
         total = len(self.stages)
-        late = position > entered and time.perf_counter() > self.deadline
-        if position >= total or self.stop.is_set() or late:
+        left = self.deadline - time.perf_counter()
+        if position >= total or self.stop.is_set() or (position > entered and left <= 0):
             return None
+        count = FIRST_STEPS
+        if pace := self.paces.get(chain):
+            fitting = min(SEGMENT_SECONDS, max(left, 0.0)) * pace.steps / max(pace.seconds, 1e-9)
+            count = int(np.clip(fitting, 1, pace.steps * GROWTH))
         sampling = position >= self.warmup
-        end = min(position + self.length, total if sampling else self.warmup)
+        end = min(position + min(count, self.length), total if sampling else self.warmup)
         stages = np.zeros(self.length, np.int32)
         stages[: end - position] = self.stages[position:end]
         return stages, end - position, sampling
@@ -289,14 +330,16 @@ class _Engine:
                 Flag("nan", f"the position is not finite from step {step} on; stopped there")
             )
         result.position += count
-        if self.monitor is not None:
-            self.monitor.advance(chain, count, sampling)
         if finite.all():
             self._save(chain, result)
+        if self.monitor is not None:
+            gradients = self.backend.gradients(stats)
+            divergences = int(np.nansum(stats.get("diverging", 0)))
+            self.monitor.advance(chain, count, sampling, gradients, divergences)
         return bool(finite.all())
 
     def _save(self, chain: int, result: ChainResult, force: bool = False) -> None:
-        if self.checkpoint is not None and not any(f.kind == "nan" for f in result.flags):
+        if self.checkpoint is not None and not result.has_nan:
             self.checkpoint.save(chain, result, every=0.0 if force else CHECKPOINT_SECONDS)
 
     def _call_one(self, state: Any, chain: int, first: int, stages: Any, count: int) -> Any:

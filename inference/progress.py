@@ -1,49 +1,93 @@
-"""Progress in the terminal: one bar a run, quiet where nobody watches."""
+"""Progress: a bar on a terminal, one plain line a minute anywhere else."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+LINE_SECONDS = 60.0
+"""Between two lines where the output is no terminal."""
+
 
 class ProgressBar:
-    """A bar over all steps of all chains; a context manager and a :class:`Monitor`.
-
-    Where the output is not a terminal nothing is drawn: the caller's own lines say what was done.
+    """Steps done, divergences, gradients a second and time left; a :class:`Monitor`.
 
     Args:
         label: what is running.
         total: steps of all chains, warm-up included.
-        enabled: draw at all.
+        enabled: say anything at all.
+        console: where to; standard error if not given.
+        clock: gives the time in seconds.
     """
 
-    def __init__(self, label: str, total: int, enabled: bool) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
+    def __init__(
+        self,
+        label: str,
+        total: int,
+        enabled: bool,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console = console or Console(stderr=True)
+        self._label, self._total, self._clock = label, total, clock
+        terminal = self._console.is_terminal
+        self._lines = enabled and not terminal
+        self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[phase]}"),
+            TextColumn("{task.fields[said]}"),
             TimeRemainingColumn(),
-            console=console,
+            console=self._console,
             transient=True,
-            disable=not (enabled and console.is_terminal),
+            get_time=clock,
+            disable=not (enabled and terminal),
         )
-        self._task = self._progress.add_task(label, total=total, phase="compiling")
+        self._task = self._bar.add_task(label, total=total, said="compiling")
         self._lock = threading.Lock()
+        self._begun = self._spoken = clock()
+        self._before = self._done = self._gradients = self._divergences = 0
 
-    def advance(self, chain: int, steps: int, sampling: bool) -> None:
+    def start(self, done: int) -> None:
+        """Compilation is over; so many steps were done before, where a run is gone on with."""
+        self._begun = self._clock()
+        self._before = self._done = done
+        self._bar.update(self._task, completed=done, said="warming up")
+
+    def advance(
+        self, chain: int, steps: int, sampling: bool, gradients: int, divergences: int
+    ) -> None:
         """A chain has finished this many more steps."""
         with self._lock:
-            self._progress.update(
-                self._task, advance=steps, phase="sampling" if sampling else "warming up"
-            )
+            now = self._clock()
+            self._done += steps
+            self._gradients += gradients
+            self._divergences += divergences if sampling else 0
+            said = self._said(now, sampling)
+            self._bar.update(self._task, advance=steps, said=said)
+            if self._lines and now - self._spoken >= LINE_SECONDS:
+                self._spoken = now
+                left = (now - self._begun) * (self._total - self._done)
+                left /= self._done - self._before
+                line = f"{self._label}: {self._done:,} of {self._total:,} steps, {said}, "
+                line += f"about {_duration(left)} left"
+                self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def _said(self, now: float, sampling: bool) -> str:
+        parts = ["sampling" if sampling else "warming up"]
+        if self._divergences:
+            parts.append(f"{self._divergences:,} divergent")
+        if self._gradients and now > self._begun:
+            parts.append(f"{self._gradients / (now - self._begun):,.0f} gradients/s")
+        return ", ".join(parts)
 
     def __enter__(self) -> ProgressBar:
-        self._progress.start()
+        self._bar.start()
         return self
 
     def __exit__(
@@ -52,4 +96,11 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._bar.stop()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 180:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

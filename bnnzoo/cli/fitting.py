@@ -71,17 +71,24 @@ def fit(
 def resume(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     model: o.AgainFlag = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(help="Draws of each chain in all: more than a finished run has.", metavar="N"),
+    ] = None,
     max_time: Annotated[
         str | None, typer.Option(help="Stop again after so many seconds.", metavar="SECONDS")
     ] = None,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bar.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with an unfinished run, to the draws it would have had."""
+    """Go on with an unfinished run, or add draws to a finished one.
+
+    The draws are those the run would have had, had nobody stopped it.
+    """
     from bnnzoo.store import read_manifest
 
     limit = o.read_seconds(max_time)
-    finished = read_manifest(run).get("state") == "complete"
+    finished = read_manifest(run).get("state") == "complete" and draws is None
     if not finished:
         require_model(run, model)
     function = load_function(model) if model is not None else None
@@ -90,7 +97,9 @@ def resume(
     if not as_json:
         console().print(f"{run}: already finished" if finished else f"Going on with {run}")
     with _resumable(run):
-        done = go_on(run, function, progress=not (no_progress or as_json), max_time=limit)
+        done = go_on(
+            run, function, draws=draws, progress=not (no_progress or as_json), max_time=limit
+        )
     if as_json:
         print_json({**describe_run(done), "reused": finished})
     else:

@@ -1,4 +1,4 @@
-"""``checkpoint/``: what a killed run resumes from, as archives of plain arrays."""
+"""``checkpoint/`` and ``ends.npz``: what a run goes on from, as archives of plain arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from bnnzoo.errors import CorruptRunError
-from bnnzoo.store._files import CHECKPOINT_FOLDER, reason, remove, storing, write_file
+from bnnzoo.store._files import (
+    CHECKPOINT_FOLDER,
+    ENDS_FILE,
+    reason,
+    remove,
+    storing,
+    write_file,
+)
 
 _ARRAY = "array/"  # an array may have any name, "file" and "meta" included
 _META = "meta"
@@ -33,14 +40,33 @@ def save_checkpoint(
         TypeError: an array holds Python objects.
     """
     folder = Path(path) / CHECKPOINT_FOLDER
+    with storing(folder):
+        folder.mkdir(exist_ok=True)
+    _save(folder / f"{name}.npz", arrays, meta)
+
+
+def save_ends(path: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Replace ``ends.npz`` of the finished run at ``path``, atomically.
+
+    Args:
+        path: the run folder.
+        arrays: arrays of numbers or booleans, of any shape.
+        meta: plain data that JSON can hold.
+
+    Raises:
+        StorageError: it could not be written.
+        TypeError: an array holds Python objects.
+    """
+    _save(Path(path) / ENDS_FILE, arrays, meta)
+
+
+def _save(file: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
     kept = {_ARRAY + key: np.asarray(value) for key, value in arrays.items()}
     for key, value in kept.items():
         if value.dtype.hasobject:
             raise TypeError(f"checkpoint array {key.removeprefix(_ARRAY)!r} holds Python objects")
     kept[_META] = np.frombuffer(json.dumps(dict(meta)).encode(), np.uint8)
-    with storing(folder):
-        folder.mkdir(exist_ok=True)
-    write_file(folder / f"{name}.npz", lambda file: np.savez(file, allow_pickle=False, **kept))
+    write_file(file, lambda opened: np.savez(opened, allow_pickle=False, **kept))
 
 
 def load_checkpoint(
@@ -51,7 +77,19 @@ def load_checkpoint(
     Raises:
         CorruptRunError: the file is truncated or changed, or holds anything but plain arrays.
     """
-    file = Path(path) / CHECKPOINT_FOLDER / f"{name}.npz"
+    return _load(Path(path) / CHECKPOINT_FOLDER / f"{name}.npz")
+
+
+def load_ends(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """The arrays and plain data of ``ends.npz``, or None where there is none.
+
+    Raises:
+        CorruptRunError: the file is truncated or changed, or holds anything but plain arrays.
+    """
+    return _load(Path(path) / ENDS_FILE)
+
+
+def _load(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     try:
         with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
             content = {key: archive[key] for key in archive.files}

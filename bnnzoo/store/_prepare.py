@@ -59,6 +59,22 @@ def prepare(path: str | Path, spec_toml: str, fingerprint: Mapping[str, str]) ->
             raise
 
 
+def sweep(path: str | Path) -> None:
+    """Remove what a killed process was writing in the run folder ``path``."""
+    for item in Path(path).iterdir():
+        if item.name.startswith(TEMPORARY):
+            remove(item)
+
+
+def replace_spec(path: str | Path, spec_toml: str) -> None:
+    """Replace ``run.toml`` of the run at ``path``, atomically.
+
+    Raises:
+        StorageError: it could not be written; the old one is still there.
+    """
+    write_file(Path(path) / RUN_FILE, lambda file: file.write(spec_toml.encode()))
+
+
 def discard_unstarted(path: str | Path) -> None:
     """Remove what :func:`prepare` made for a run that failed before it kept anything of a chain.
 
@@ -77,12 +93,8 @@ def discard_unstarted(path: str | Path) -> None:
 
 
 def _claim(path: Path, spec_toml: str, fingerprint: dict[str, str]) -> State:
-    names = set()
-    for item in path.iterdir():
-        if item.name.startswith(TEMPORARY):
-            remove(item)
-        else:
-            names.add(item.name)
+    sweep(path)
+    names = {item.name for item in path.iterdir()}
     if not names & _OURS and names:
         raise RunExistsError(
             f"{path} holds files that are not a run ({sorted(names)[0]!r}); choose another folder"
@@ -98,7 +110,7 @@ def _claim(path: Path, spec_toml: str, fingerprint: dict[str, str]) -> State:
     if names - {RUN_FILE}:  # draws are only ever written under a manifest
         raise CorruptRunError(f"{path / MANIFEST_FILE} is missing")
     try:
-        write_file(path / RUN_FILE, lambda file: file.write(spec_toml.encode()))
+        replace_spec(path, spec_toml)
         write_manifest(path, {"state": "running", "fingerprint": fingerprint})
     except BaseException:
         remove(path / RUN_FILE)

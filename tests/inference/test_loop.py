@@ -121,6 +121,7 @@ def test_vmapped_chains_are_the_same_chains(backend, data, tmp_path, monkeypatch
     threads = bz.fit(small_model(), data, backend, dtype="float64", seed=2, **sizes)
     monkeypatch.setattr(loop, "chains_on_threads", lambda: False)
     monkeypatch.setattr(loop, "SEGMENT_STEPS", 25)
+    monkeypatch.setattr(loop, "FIRST_STEPS", 25)
     folder = tmp_path / "run"
     stopped = bz.fit(
         small_model(), data, backend, dtype="float64", seed=2, out=folder, max_time=0.0,
@@ -143,7 +144,10 @@ class Interrupting:
     def __init__(self, after):
         self.left = after
 
-    def advance(self, chain, steps, sampling):
+    def start(self, done):
+        pass
+
+    def advance(self, chain, steps, sampling, gradients, divergences):
         self.left -= 1
         if self.left == 0:
             raise KeyboardInterrupt
@@ -180,7 +184,7 @@ def test_a_killed_process_loses_nothing(data, tmp_path):
         import sys
         import bnnzoo as bz
         from bnnzoo.inference import loop
-        loop.CHECKPOINT_SECONDS = 0.0
+        loop.CHECKPOINT_SECONDS, loop.FIRST_STEPS = 0.0, 100
         model = bz.make_model(network_options={"widths": [3]})
         data = bz.load_dataset("gap", n=20, seed=0)
         bz.fit(model, data, "hmc", seed=5, chains=2, warmup=150, draws=100_000, out=sys.argv[1],
@@ -202,13 +206,14 @@ def test_a_killed_process_loses_nothing(data, tmp_path):
     whole = bz.fit(small_model(), data, "hmc", seed=5, **{**SMALL, "draws": 2000})
     kept = draws_of(stopped)["layers.0.kernel"]
     compared = min(kept.shape[1], 2000)
-    assert compared >= 250  # five pieces of 100 steps, of which 150 are warm-up
+    assert compared >= 200  # five pieces of up to 100 steps, of which 150 are warm-up
     np.testing.assert_array_equal(
         kept[:, :compared], draws_of(whole)["layers.0.kernel"][:, :compared]
     )
 
 
-def test_max_time_keeps_what_there_is_and_resume_goes_on(data, tmp_path):
+def test_max_time_keeps_what_there_is_and_resume_goes_on(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "FIRST_STEPS", 100)
     folder = tmp_path / "run"
     sizes = SMALL
     whole = bz.fit(small_model(), data, "hmc", seed=6, **sizes)
@@ -290,7 +295,8 @@ def test_a_chain_that_turns_nan_is_flagged_and_the_others_go_on(broken, data):
 
 def test_a_backends_own_flags_reach_the_manifest(broken, data):
     run = bz.fit(small_model(), data, "broken-stuck", **SMALL)
-    assert [flag["kind"] for flag in run.manifest["flags"]] == ["stuck", "stuck"]
+    kinds = [flag["kind"] for flag in run.manifest["flags"]]
+    assert kinds.count("stuck") == 2 and set(kinds) <= {"stuck", "virial"}
 
 
 def test_a_start_of_zero_density_is_an_error(data):
@@ -387,12 +393,16 @@ def test_a_hand_written_model_is_known_by_what_it_closes_over():
 
 
 def test_chains_take_turns(monkeypatch):
-    """With more chains than threads, none runs to its end while another waits for its start."""
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    """With more chains than threads, each has a segment before any has its next."""
+    monkeypatch.setattr(loop, "FIRST_STEPS", 100)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     order = []
 
     class Ticks:
-        def advance(self, chain, steps, sampling):
+        def start(self, done):
+            assert done == 0
+
+        def advance(self, chain, steps, sampling, gradients, divergences):
             order.append(chain)
 
     data = bz.make_dataset(np.arange(8.0)[:, None], np.arange(8.0), task="regression")
@@ -400,8 +410,7 @@ def test_chains_take_turns(monkeypatch):
     backend = registry.get("backends", "hmc").build({})
     settings = dict(chains=5, draws=300, warmup=100, seed=0, dtype="float32")
     loop.run_chains(backend.planned(100), posterior, monitor=Ticks(), **settings)
-    assert sorted(order) == sorted(list(range(5)) * 4), "four segments each"
-    assert set(order[:6]) == set(range(5)), "all have begun before one has its third"
+    assert order == list(range(5)) * 4, "four segments each, in turn"
 
 
 def test_time_that_is_up_leaves_no_folder_to_resume():

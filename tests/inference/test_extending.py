@@ -1,0 +1,112 @@
+"""More draws for a finished run are those of a longer run."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import bnnzoo as bz
+from bnnzoo.inference import fitting
+
+SIZES = {"chains": 2, "warmup": 60, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return bz.load_dataset("gap", n=18, seed=0)
+
+
+def model():
+    return bz.make_model(network_options={"widths": [3]})
+
+
+def assert_identical(a, b):
+    for group in ("posterior", "sample_stats", "warmup_sample_stats", "function_draws"):
+        ours, theirs = a.tree[group].to_dataset(), b.tree[group].to_dataset()
+        assert set(ours) == set(theirs)
+        for name in ours:
+            np.testing.assert_array_equal(
+                ours[name].to_numpy(), theirs[name].to_numpy(), err_msg=f"{group}/{name}"
+            )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"backend": "hmc", "posterior_temperature": 0.3},
+        {"backend": "nuts", "dtype": "float64"},
+        {"backend": "mean-field-vi"},
+    ],
+    ids=lambda s: s["backend"],
+)
+def test_a_finished_run_goes_on_to_the_draws_of_a_longer_one(settings, data, tmp_path):
+    folder, sizes = tmp_path / "run", {**SIZES, **settings}
+    whole = bz.fit(model(), data, seed=3, draws=170, **sizes)
+    first = bz.fit(model(), data, seed=3, draws=70, out=folder, **sizes)
+    done = bz.resume(folder, draws=170, progress=False)
+    assert done.origin == "resumed" and done.manifest["state"] == "complete"
+    assert_identical(whole, done)
+    assert_identical(whole, bz.load_run(folder))
+    assert done.metrics() == whole.metrics()
+    assert done.manifest["gradients"] == whole.manifest["gradients"]
+    assert done.manifest["sampling_seconds"] > first.manifest["sampling_seconds"]
+    assert not (folder / "checkpoint").exists()
+    assert bz.resume(folder, draws=170).origin == "reused"
+    # And once more, over sites that were kept unconstrained.
+    again = bz.resume(folder, draws=171, progress=False).tree["posterior"]
+    for name, values in whole.tree["posterior"].items():
+        np.testing.assert_array_equal(again[name].to_numpy()[:, :170], values.to_numpy())
+
+
+@pytest.mark.parametrize("where", ["reopen", "run_chains", "build_tree"])
+def test_an_extension_that_is_stopped_resumes(where, data, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    whole = bz.fit(model(), data, "hmc", seed=4, draws=150, **SIZES)
+    bz.fit(model(), data, "hmc", seed=4, draws=50, out=folder, **SIZES)
+    real = getattr(fitting, where)
+
+    def interrupt(*args, **kwargs):
+        if where == "build_tree":
+            real(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting, where, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        bz.resume(folder, draws=150, progress=False)
+    monkeypatch.undo()
+    assert bz.load_run(folder).tree["posterior"].sizes["draw"] == 50
+    if where == "reopen":  # nothing was changed yet
+        assert bz.resume(folder).origin == "reused"
+        assert_identical(whole, bz.resume(folder, draws=150, progress=False))
+    else:
+        assert_identical(whole, bz.resume(folder, progress=False))
+
+
+def test_an_unfinished_run_may_be_given_more(data, tmp_path):
+    folder = tmp_path / "run"
+    whole = bz.fit(model(), data, "hmc", seed=5, draws=90, **SIZES)
+    with pytest.raises(bz.errors.RunError, match="before the first draw"):
+        bz.fit(model(), data, "hmc", seed=5, draws=60, out=folder, max_time=0.0, **SIZES)
+    assert_identical(whole, bz.resume(folder, draws=90, progress=False))
+
+
+@pytest.mark.parametrize("draws", [0, 20, -3, True])
+def test_fewer_draws_than_there_are_is_refused(draws, data, tmp_path):
+    folder = tmp_path / "run"
+    bz.fit(model(), data, "hmc", draws=30, out=folder, **SIZES)
+    before = (folder / "manifest.json").read_bytes()
+    with pytest.raises(bz.errors.InputError, match="at least"):
+        bz.resume(folder, draws=draws)
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_a_chain_that_turned_nan_does_not_go_on(data, tmp_path):
+    folder = tmp_path / "run"
+    run = bz.fit(model(), data, "hmc", draws=30, out=folder, **SIZES)
+    flags = [{"chain": 1, "kind": "nan", "message": "the position is not finite"}]
+    text = json.dumps({**run.manifest, "flags": flags})
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(bz.errors.RunError, match="chain 1 turned NaN"):
+        bz.resume(folder, draws=60)

@@ -1,0 +1,102 @@
+"""SIGKILL at any moment: what resumes is, bit for bit, the run that nobody killed.
+
+A child process makes a run; it is killed when it has reached a moment (some steps into warm-up or
+sampling, while draws are written, while the tree is) and started again, over and over. The
+moments of sampling are drawn at random from a fixed seed; where exactly the kill falls inside one
+is chance, and must not matter.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+import bnnzoo as bz
+
+SCRIPT = textwrap.dedent(
+    """
+    import sys
+    import bnnzoo as bz
+    from bnnzoo.inference import loop
+    loop.CHECKPOINT_SECONDS, loop.SEGMENT_STEPS = 0.0, 10  # write all the time
+    folder, backend, draws = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    model = bz.make_model(network_options={"widths": [3]})
+    data = bz.load_dataset("gap", n=20, seed=0)
+    bz.fit(model, data, backend, seed=5, chains=2, warmup=200, draws=draws, out=folder,
+           progress=False)
+    """
+)
+DRAWS = 600
+
+FAMILIES = ["hmc", "mean-field-vi"]
+"""One backend of each family."""
+
+
+def whole(backend):
+    model = bz.make_model(network_options={"widths": [3]})
+    data = bz.load_dataset("gap", n=20, seed=0)
+    settings = {"chains": 2, "warmup": 200, "draws": DRAWS, "seed": 5, "progress": False}
+    return bz.fit(model, data, backend, **settings)
+
+
+def pieces(folder):
+    return len(list((folder / "checkpoint").glob("chain-*-piece-*.npz")))
+
+
+def writing_the_tree(folder):
+    return any(".tmp-" in p.name and "draws.zarr" in p.name for p in folder.glob(".tmp-*"))
+
+
+def run_until(folder, backend, reached):
+    """Run the child until ``reached(folder)``, kill it; whether it was killed."""
+    command = [sys.executable, "-c", SCRIPT, str(folder), backend, str(DRAWS)]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 300
+    try:
+        while not reached(folder):
+            if child.poll() is not None:
+                assert child.returncode == 0, child.stderr.read().decode()[-2000:]
+                return False
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    finally:
+        child.kill()
+        child.wait()
+    return True
+
+
+@pytest.mark.parametrize(
+    ("backend", "kills"),
+    [("hmc", 2), *(pytest.param(b, 10, marks=pytest.mark.validate) for b in FAMILIES)],
+)
+def test_a_killed_run_resumes_to_the_same_draws(backend, kills, tmp_path):
+    folder = tmp_path / "run"
+    rng = np.random.default_rng(kills)
+    killed = 0
+    for kill in range(kills):
+        done = pieces(folder)
+        more = int(rng.integers(1, max(2, (2 * (200 + DRAWS) // 10) // kills)))
+        wait = float(rng.uniform(0.0, 0.02))
+
+        def reached(folder, target=done + more, wait=wait):
+            if pieces(folder) < target:
+                return False
+            time.sleep(wait)
+            return True
+
+        killed += run_until(folder, backend, writing_the_tree if kill == kills - 1 else reached)
+    assert killed == kills, "the run ended before it was killed"
+    resumed = bz.resume(folder, progress=False)
+    assert resumed.manifest["state"] == "complete"
+    expected = whole(backend)
+    for group in ("posterior", "sample_stats", "warmup_sample_stats"):
+        for name, values in expected.tree[group].items():
+            np.testing.assert_array_equal(
+                resumed.tree[group][name].to_numpy(), values.to_numpy(), err_msg=name
+            )
+    assert [p.name for p in folder.glob(".tmp-*")] == []
