@@ -5,20 +5,16 @@ Each comparison allows 4.9 standard errors (1e-6 two-sided); there are ten.
 
 from __future__ import annotations
 
-import copy
-import functools
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from jax.tree_util import register_dataclass
 
 import bnnzoo as bz
-from bnnzoo.inference.backends.hmc import HMC
+from bnnzoo import registry
 from bnnzoo.inference.loop import run_chains
 from bnnzoo.inference.precision import precision
 from bnnzoo.inference.virial import virial_flags, virial_ratios
@@ -29,31 +25,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _statistics import SEEDS
 
 import _closed_forms as forms
+from _planted import untempered_hmc
 
 TEMPERATURES = [(1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (0.3, 2.0)]
 BOUND = 4.9
-
-
-@functools.partial(
-    register_dataclass,
-    data_fields=("target_acceptance", "trajectory", "jitter", "max_steps"),
-    meta_fields=("dense",),
-)
-@dataclass(frozen=True)
-class Untempered(HMC):
-    """A planted bug: HMC that samples at T = 1 whatever the posterior says."""
-
-    def init(self, posterior, u):
-        return super().init(at_one(posterior), u)
-
-    def step(self, posterior, state, stage, key):
-        return super().step(at_one(posterior), state, stage, key)
-
-
-def at_one(posterior):
-    made = copy.copy(posterior)
-    made.posterior_temperature = 1.0
-    return made
 
 
 def draws_of(backend, T, chains=2, draws=2000):
@@ -67,13 +42,12 @@ def draws_of(backend, T, chains=2, draws=2000):
 
 @pytest.mark.parametrize("T", [0.3, 0.1, 3.0])
 def test_a_sampler_that_ignores_its_temperature_is_caught(T):
-    options = (0.9, np.pi / 2, 0.2, 1000, False)
-    wrong = draws_of(Untempered(*options), T)
+    wrong = draws_of(untempered_hmc(), T)
     mean, error = mean_with_error(wrong)
     assert abs(mean - 1 / T) < BOUND * error
     assert [(c, f.kind) for c, f in virial_flags(wrong)] == [(0, "virial"), (1, "virial")]
     assert "too widely" in virial_flags(wrong)[0][1].message or T > 1
-    assert not virial_flags(draws_of(HMC(*options), T))
+    assert not virial_flags(draws_of(registry.get("backends", "hmc").build({}), T))
 
 
 def heavy(x, y=None):
