@@ -24,6 +24,7 @@ if _TYPE_CHECKING:
     from bnnzoo.datasets import make_dataset as make_dataset
     from bnnzoo.inference import Prediction as Prediction
     from bnnzoo.inference import Run as Run
+    from bnnzoo.inference import drop_chains as drop_chains
     from bnnzoo.inference import fit as fit
     from bnnzoo.inference import load_run as load_run
     from bnnzoo.inference import resume as resume
@@ -48,6 +49,7 @@ __all__ = [
     "Run",
     "__version__",
     "describe",
+    "drop_chains",
     "errors",
     "fit",
     "fit_spec",
@@ -70,6 +72,7 @@ _HOMES = {
     "Prediction": "bnnzoo.inference",
     "Run": "bnnzoo.inference",
     "describe": "bnnzoo.registry",
+    "drop_chains": "bnnzoo.inference",
     "fit": "bnnzoo.inference",
     "fit_spec": "bnnzoo.api",
     "load_dataset": "bnnzoo.datasets",

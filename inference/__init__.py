@@ -1,6 +1,7 @@
 """Inference: each backend takes a posterior and gives draws, through one loop."""
 
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
+from bnnzoo.inference.dropping import drop_chains
 from bnnzoo.inference.fitting import fit, resume
 from bnnzoo.inference.prediction import Prediction
 from bnnzoo.inference.run import Run, load_run
@@ -12,6 +13,7 @@ __all__ = [
     "Run",
     "Stage",
     "Step",
+    "drop_chains",
     "fit",
     "load_run",
     "resume",

@@ -22,7 +22,8 @@ from bnnzoo.inference.chains import Chains
 from bnnzoo.inference.checkpoint import Checkpoint, keep_data
 from bnnzoo.inference.extending import check_draws, keep_ends, lengthen, reopen
 from bnnzoo.inference.loop import run_chains
-from bnnzoo.inference.precision import precision
+from bnnzoo.inference.precision import begin, precision
+from bnnzoo.inference.programs import make_room
 from bnnzoo.inference.progress import ProgressBar
 from bnnzoo.inference.run import (
     Run,
@@ -101,6 +102,7 @@ def fit(
         StorageError: ``out`` cannot be written.
         RunError: no draw could be made.
     """
+    make_room()
     settings = {
         "backend": backend,
         "chains": chains,
@@ -119,20 +121,23 @@ def fit(
     spec = model.spec.model_copy(update={"data": source, "inference": inference})
     for line in data.warnings:
         warnings.warn(line, DataWarning, stacklevel=2)
+    external = external_hash(model)
+    if external:
+        begin(dtype)
     with precision(dtype):
         posterior = Posterior(model, data, posterior_temperature, likelihood_temperature)
         _backend(inference).check(posterior)
     folder, handle = temporary_folder() if out is None else (Path(out), None)
-    fingerprint = {"data": data.hash, "scale": data.scale, "model": external_hash(model)}
+    fingerprint = {"data": data.hash, "scale": data.scale, "model": external}
     found = store.prepare(folder, spec.to_toml(), fingerprint)
     if found == "complete":
-        run = load_run(folder, model if fingerprint["model"] else None)
+        run = load_run(folder, model if external else None)
         run.origin = "reused"
         return run
     try:
         if found == "new":
-            keep_data(folder, posterior, fingerprint["model"])
-        external, temporary = fingerprint["model"], handle is not None
+            keep_data(folder, posterior, external)
+        temporary = handle is not None
         run = _sample(folder, spec, posterior, external, progress, max_time, temporary)
     except Exception:
         if found == "new":
@@ -154,9 +159,10 @@ def complete(inference: InferenceSpec) -> InferenceSpec:
     known = {*InferenceSpec.model_fields, *entry.options.model_fields} - {"options"}
     for name in inference.options:
         if name not in entry.options.model_fields:
+            takers = _takers(name)
             raise OptionError(
                 f"unknown option inference.{name} with backend {inference.backend!r}"
-                f"{hint(name, known, limit=20)}"
+                + (f"; it is one of {takers}" if takers else hint(name, known, limit=20))
             )
     changes: dict[str, Any] = {}
     if "warmup" not in inference.model_fields_set:
@@ -164,6 +170,12 @@ def complete(inference: InferenceSpec) -> InferenceSpec:
     options = entry.parse(inference.options, "inference")
     changes["options"] = options.model_dump(mode="json", exclude_none=True)
     return inference.model_copy(update=changes)
+
+
+def _takers(option: str) -> str:
+    """The backends that have an option, by name."""
+    names = registry.list_names("backends")
+    return ", ".join(n for n in names if option in registry.get("backends", n).options.model_fields)
 
 
 def _backend(inference: InferenceSpec) -> Backend:
@@ -222,6 +234,8 @@ def resume(
             "again: resume(path, model=...)"
         )
     inference = spec.inference
+    if meta["model"]["external"]:
+        begin(inference.dtype)
     with precision(inference.dtype):
         posterior = Posterior(
             built, data, inference.posterior_temperature, inference.likelihood_temperature

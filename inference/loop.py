@@ -27,7 +27,7 @@ from bnnzoo.inference.backend import Backend, Flag, Stage
 from bnnzoo.inference.chains import ChainResult, Chains, gather
 from bnnzoo.inference.checkpoint import Checkpoint
 from bnnzoo.inference.precision import precision
-from bnnzoo.inference.start import climb, find_start
+from bnnzoo.inference.start import ATTEMPTS, climb_best, culprit, find_candidates
 from bnnzoo.models.posterior import Posterior
 
 SEGMENT_STEPS = 100
@@ -74,8 +74,8 @@ def segment_steps(dimension: int) -> int:
 
 # It runs once a chain and its random draws are long to compile: unoptimised, that takes half the
 # time. Backends share it.
-_find_start = jax.jit(find_start, compiler_options={"xla_backend_optimization_level": 0})
-_climb = jax.jit(climb)
+_find_candidates = jax.jit(find_candidates, compiler_options={"xla_backend_optimization_level": 0})
+_climb_best = jax.jit(climb_best)
 
 
 @jax.jit
@@ -375,10 +375,12 @@ def _resume_or_start(
         result = ChainResult(jax.eval_shape(_init, backend, posterior, here))
         if checkpoint.load_into(chain, result):
             return result
-    u, value = _find_start(posterior, key)
-    if not np.isfinite(value):
-        raise RunError(
-            f"chain {chain}: no starting point of positive density among the prior's draws; check "
-            "the likelihood's support and scales"
-        )
-    return ChainResult(_init(backend, posterior, _climb(posterior, u)))
+    for attempt in range(ATTEMPTS):
+        own = jax.random.fold_in(key, attempt) if attempt else key
+        u, value = _find_candidates(posterior, own)
+        if np.isfinite(value[0]):
+            return ChainResult(_init(backend, posterior, _climb_best(posterior, u)))
+    raise RunError(
+        f"chain {chain}: no starting point of positive density among the prior's draws: "
+        f"{culprit(posterior, key)}"
+    )

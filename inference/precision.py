@@ -6,6 +6,9 @@ from contextlib import AbstractContextManager
 
 import jax
 
+_last: str | None = None
+"""Precision in which a user's own model was last traced in this process."""
+
 
 def precision(dtype: str) -> AbstractContextManager[None]:
     """Context in which JAX computes in ``float32`` or ``float64``.
@@ -13,3 +16,18 @@ def precision(dtype: str) -> AbstractContextManager[None]:
     It is local to a thread: every worker has to enter it.
     """
     return jax.enable_x64(dtype == "float64")
+
+
+def begin(dtype: str) -> None:
+    """Before a user's own model is traced: forget what JAX kept of it in the other precision.
+
+    JAX 0.12 remembers the type of a NumPy constant across ``enable_x64``: a model that closes over
+    a float64 array and was run in one precision fails to lower in the other.
+
+    Args:
+        dtype: ``float32`` or ``float64``.
+    """
+    global _last
+    if _last not in (None, dtype):
+        jax.clear_caches()
+    _last = dtype

@@ -1,9 +1,9 @@
-"""Where a chain starts: the best of several draws from the prior, after a short climb.
+"""Where a chain starts: the best of a few short climbs from draws of the prior.
 
 A draw from a network's prior fits nothing, and a chain that falls from there at full speed may be
 caught by the first basin it meets: on `uci/yacht` with heteroscedastic noise chains from the prior
 were reported stuck at an acceptance of 0.36, and reach 0.9 from here. A few hundred steps of Adam
-cost as much as a few trajectories.
+cost as much as a few trajectories; one climb that is caught itself is replaced by another.
 """
 
 from __future__ import annotations
@@ -12,12 +12,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
+from bnnzoo.models import score
 from bnnzoo.models.posterior import Posterior
 
 CANDIDATES = 10
+"""Draws from the prior that are looked at, for each attempt."""
+
+CLIMBERS = 3
+"""The best of them, each of which climbs."""
+
+ATTEMPTS = 10
+"""Sets of candidates that are drawn where none has positive density."""
 
 CLIMB_STEPS = 300
 
@@ -25,16 +34,16 @@ CLIMB_RATE = 0.02
 """Adam's step in unconstrained units: a start moves by at most ``CLIMB_STEPS`` of them."""
 
 
-def find_start(posterior: Posterior, key: Array) -> tuple[Array, Array]:
-    """The candidate of highest log density among prior draws; traced.
+def find_candidates(posterior: Posterior, key: Array) -> tuple[Array, Array]:
+    """The candidates of highest log density among prior draws; traced.
 
     Args:
         posterior: the target.
         key: typed key.
 
     Returns:
-        Unconstrained position ``(dim,)``, and its log density (not finite where no candidate has
-        positive density).
+        Unconstrained positions ``(climber, dim)``, best first, and their log densities, minus
+        infinity where the density is not positive.
     """
 
     def candidate(own: Array) -> tuple[Array, Array]:
@@ -43,15 +52,24 @@ def find_start(posterior: Posterior, key: Array) -> tuple[Array, Array]:
         return u, jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
     u, value = jax.lax.map(candidate, jax.random.split(key, CANDIDATES))
-    best = jnp.argmax(value)
-    return u[best], value[best]
+    best, index = jax.lax.top_k(value, CLIMBERS)
+    return u[index], best
 
 
-def climb(posterior: Posterior, u: Array) -> Array:
+def climb_best(posterior: Posterior, u: Array) -> Array:
+    """The end of highest likelihood of the climbs from ``u`` ``(climber, dim)``; traced."""
+    ends, highest = jax.lax.map(lambda start: climb(posterior, start), u)
+    return ends[jnp.argmax(highest)]
+
+
+def climb(posterior: Posterior, u: Array) -> tuple[Array, Array]:
     """From ``u`` up the log density by Adam, to the point of highest likelihood on the way; traced.
 
     Of highest likelihood, not density: in a hierarchy the density is highest in the neck of the
     funnel, where no chain should start, and there the likelihood gains nothing.
+
+    Returns:
+        That point, and its log-likelihood (minus infinity where it was never finite).
     """
     optimiser = optax.adam(CLIMB_RATE)
 
@@ -60,8 +78,8 @@ def climb(posterior: Posterior, u: Array) -> Array:
 
     def step(carry: Any, _: None) -> tuple[Any, None]:
         u, state, best, highest = carry
-        (_, likelihood), gradient = jax.value_and_grad(loss, has_aux=True)(u)
-        better = likelihood > highest  # False for NaN
+        (negative, likelihood), gradient = jax.value_and_grad(loss, has_aux=True)(u)
+        better = (likelihood > highest) & jnp.isfinite(negative)  # False for NaN
         best = jnp.where(better, u, best)
         highest = jnp.where(better, likelihood, highest)
         gradient = jnp.where(jnp.isfinite(gradient), gradient, 0.0)
@@ -69,5 +87,35 @@ def climb(posterior: Posterior, u: Array) -> Array:
         return (u + update, state, best, highest), None
 
     start = (u, optimiser.init(u), u, jnp.asarray(-jnp.inf, u.dtype))
-    (_, _, best, _), _ = jax.lax.scan(step, start, None, CLIMB_STEPS)
-    return best
+    (_, _, best, highest), _ = jax.lax.scan(step, start, None, CLIMB_STEPS)
+    return best, highest
+
+
+def culprit(posterior: Posterior, key: Array) -> str:
+    """Which site has no positive density at a draw from the prior, in words.
+
+    Args:
+        posterior: the target.
+        key: typed key.
+    """
+    u = posterior.initial(key)
+    supply = score.from_vector(u, posterior.sites)
+    seen = score.run(posterior.model, posterior.x, posterior.y, supply)
+    for name, (fn, value, _) in seen.observed.items():
+        if name in seen.factors:
+            if not np.isfinite(fn.log_prob(value)).all():
+                return f"the factor {name!r} is not finite"
+            continue
+        bad = ~np.isfinite(np.atleast_1d(fn.log_prob(value)))
+        if bad.any():
+            rows = int(bad.reshape(len(bad), -1).any(1).sum())
+            family = type(score.base(fn)).__name__
+            return (
+                f"observed site {name!r} gives {rows} of {len(bad)} rows no density under its "
+                f"{family}; check its support and scale"
+            )
+    for name, fn in seen.fns.items():
+        if not np.isfinite(fn.log_prob(seen.values[name])).all():
+            family = type(score.base(fn)).__name__
+            return f"site {name!r} has no density under its own {family} prior"
+    return "the sum over sites is not finite"

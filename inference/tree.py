@@ -148,6 +148,22 @@ def _target_draws(
     return made.assign_coords(chain=np.arange(chains), draw=np.arange(draws)[::step])
 
 
+def score_again(tree: xr.DataTree, posterior: Posterior, seed: int, dtype: str) -> None:
+    """Replace a tree's test scores, where it has them, by those of the draws it has now.
+
+    Args:
+        tree: changed in place.
+        posterior: bound to its data.
+        seed: of predictive draws.
+        dtype: precision of the run.
+    """
+    if "test_scores" in tree.children:
+        group = tree["posterior"]
+        values = {s.name: group[tree_name(s.name)].to_numpy() for s in posterior.sites}
+        scores = _test_scores(posterior, values, seed + 3, dtype)
+        tree["test_scores"] = xr.DataTree(scores)
+
+
 def _test_scores(
     posterior: Posterior, values: Mapping[str, np.ndarray], seed: int, dtype: str
 ) -> xr.Dataset:

@@ -9,6 +9,8 @@ that has converged does.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,7 +62,8 @@ def virial_ratios(posterior: Posterior, u: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(made), made, np.nan)
 
 
-@jax.jit
+# Unoptimised, for it costs a gradient a draw where the draws cost a hundred: half the compilation.
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 def _ratios(posterior: Posterior, u: Array, centre: Array) -> Array:
     gradient = jax.vmap(jax.grad(posterior.log_density))(u)
     return -jnp.sum((u - centre) * gradient, axis=1) / posterior.dimension

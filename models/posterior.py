@@ -116,6 +116,15 @@ class Posterior:
         """
         return _log_prior(self._score(u))
 
+    def log_prior_density(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
+        """Untempered log density of :meth:`initial`: log p(w) with the Jacobian, normalised.
+
+        Args:
+            u: unconstrained vector ``(dim,)``.
+        """
+        seen = self._score(u)
+        return _log_prior(seen) + seen.log_jacobian
+
     def log_likelihood(
         self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
     ) -> Float[Array, ""]:
@@ -346,8 +355,7 @@ class Posterior:
         return jnp.concatenate([jnp.ravel(free[site.name]) for site in self.sites])
 
     def __copy__(self) -> Posterior:
-        # Not by __reduce__, which builds anew: a copy is made inside traced functions as well.
-        made = object.__new__(type(self))
+        made = object.__new__(type(self))  # __reduce__ builds anew, which no traced function can
         made.__dict__ |= self.__dict__
         return made
 

@@ -58,7 +58,8 @@ class Prior(ABC):
     """A NumPyro distribution for every parameter of a network.
 
     A subclass is a pytree whose leaves are its numbers, so that a change of scale recompiles
-    nothing. Priors with hyper-parameters of their own override :meth:`sample`.
+    nothing. Priors with hyper-parameters of their own override :meth:`sample_parameter`, where they
+    belong to one parameter, or :meth:`sample`.
     """
 
     @abstractmethod
@@ -79,7 +80,19 @@ class Prior(ABC):
         Returns:
             Value by path.
         """
-        return {i.path: numpyro.sample(i.path, self.distribution(i)) for i in infos}
+        return {i.path: self.sample_parameter(i) for i in infos}
+
+    def sample_parameter(self, info: ParameterInfo, direct: bool = False) -> Array:
+        """Sample one parameter, and first any hyper-parameter of its own, inside a NumPyro model.
+
+        Args:
+            info: the parameter.
+            direct: as in :meth:`distribution`.
+
+        Returns:
+            Its value.
+        """
+        return numpyro.sample(info.path, self.distribution(info, direct))
 
     def check(self, infos: Sequence[ParameterInfo]) -> None:  # noqa: B027
         """Raise where this prior does not fit the network; most fit all.
@@ -144,13 +157,23 @@ class RuledPrior(Prior):
 
     def distribution(self, info: ParameterInfo, direct: bool = False) -> dist.Distribution:
         """See :meth:`Prior.distribution`."""
+        prior, named = self._of(info)
+        return prior.distribution(info, named)
+
+    def sample_parameter(self, info: ParameterInfo, direct: bool = False) -> Array:
+        """See :meth:`Prior.sample_parameter`."""
+        prior, named = self._of(info)
+        return prior.sample_parameter(info, named)
+
+    def _of(self, info: ParameterInfo) -> tuple[Prior, bool]:
+        """The prior of one parameter, and whether a rule named it."""
         rules = zip(self.patterns, self.priors, self.direct, strict=True)
         for pattern, prior, named in reversed(list(rules)):
             if fnmatch.fnmatchcase(info.path, pattern):
-                return prior.distribution(info, named)
+                return prior, named
         if self.base is None:
             raise InputError(f"no prior rule matches parameter {info.path!r}")
-        return self.base.distribution(info)
+        return self.base, False
 
     def check(self, infos: Sequence[ParameterInfo]) -> None:
         """Every pattern matches something, and every parameter has a prior."""
@@ -169,7 +192,7 @@ class RuledPrior(Prior):
                         "scales alone, whose width is bias_std; set that, or name a prior"
                     )
         for info in infos:
-            self.distribution(info)
+            self._of(info)
 
 
 def _plain(info: ParameterInfo) -> bool:

@@ -21,6 +21,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results", help="bring this file of results and figures up to date")
 
 
+def pytest_runtest_teardown(item, nextitem) -> None:
+    """A worker compiles thousands of programs; too many at once end it without a word."""
+    if "bnnzoo.inference.programs" in sys.modules:
+        sys.modules["bnnzoo.inference.programs"].make_room()
+
+
 def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
     """Keep the results of a run: those of `make validate` are in the docs."""
     if path := config.getoption("--results"):

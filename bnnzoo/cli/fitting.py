@@ -106,6 +106,34 @@ def resume(
         show_run(console(), done, reused=finished)
 
 
+def drop_chains(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    chains: Annotated[
+        list[int], typer.Argument(help="Chains to leave out, from 0.", metavar="CHAIN...")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for what is left.", metavar="FOLDER")
+    ],
+    model: o.AgainFlag = None,
+    as_json: Json = False,
+) -> None:
+    """Copy a run without some of its chains.
+
+    A chain that is flagged stays in every average until it is left out here.
+    """
+    require_model(run, model)
+    function = load_function(model) if model is not None else None
+    from bnnzoo.inference import drop_chains as drop
+    from bnnzoo.inference import load_run
+
+    left = drop(load_run(run, function), chains, out)
+    if as_json:
+        print_json(describe_run(left))
+    else:
+        show_run(console(), left, reused=True)
+        console().print(f"Wrote {left.path}")
+
+
 def _announce(planned: Plan, folder: Path, before: str) -> None:
     """What will be done, and what was noticed of the data, before it starts."""
     data, inference = planned.data, planned.spec.inference

@@ -41,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "describe": catalogue.describe,
     "fit": fitting.fit,
     "resume": fitting.resume,
+    "drop-chains": fitting.drop_chains,
     "predict": predicting.predict,
     "report": reporting.report,
     "runs": reporting.runs,

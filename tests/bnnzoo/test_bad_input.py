@@ -64,6 +64,22 @@ NAMES = {
     ),
     "option": ([*FIT, "--set", "network.wdiths=[3]"], "network.wdiths", "'widths'"),
     "option of inference": ([*FIT, "--set", "inference.drwas=3"], "inference.drwas", "'draws'"),
+    "minibatches for an exact backend": (
+        [*FIT, "--backend", "nuts", "--set", "inference.batch_size=10"],
+        "unknown option inference.batch_size with backend 'nuts'",
+        "it is one of mean-field-vi",
+    ),
+    "elliptical slices of a Laplace prior": (
+        [*FIT, "--backend", "elliptical-slice", "--prior", "laplace"],
+        "has a Laplace prior",
+        "nuts, hmc",
+    ),
+    "Gibbs without variances": (
+        [*FIT, "--backend", "gibbs-hmc"],
+        "no inverse-gamma site",
+        "nuts, hmc",
+        "'hierarchical'",
+    ),
     "option of data": ([*FIT, "--set", "data.test_sise=0.2"], "data.test_sise", "'test_size'"),
     "section": ([*FIT, "--set", "netwrk.widths=[3]"], "netwrk", "'network'"),
     "assignment": ([*FIT, "--set", "widths=3"], "'widths=3'", "section.option=value"),

@@ -14,7 +14,17 @@ from bnnzoo.cli import doctor, main
 from bnnzoo.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ["list", "describe", "fit", "resume", "predict", "report", "runs", "doctor"]
+COMMANDS = [
+    "list",
+    "describe",
+    "fit",
+    "resume",
+    "drop-chains",
+    "predict",
+    "report",
+    "runs",
+    "doctor",
+]
 HEAVY = ["jax", "numpyro", "flax", "pandas", "matplotlib", "sklearn", "arviz_stats", "numpy"]
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 from dataclasses import dataclass
 
 from jax.tree_util import register_dataclass
 
-from bnnzoo.inference.backends.hmc import HMC
+from bnnzoo.inference.backends.hmc import HMC, HMCOptions, fields
 
 
 @functools.partial(
     register_dataclass,
-    data_fields=("target_acceptance", "trajectory", "jitter", "max_steps"),
-    meta_fields=("dense",),
+    data_fields=("target_acceptance", "trajectory", "jitter", "max_steps", "restarts"),
+    meta_fields=("dense", "tuned"),
 )
 @dataclass(frozen=True)
 class Untempered(HMC):
@@ -35,4 +34,4 @@ def _at_one(posterior):
 
 
 def untempered_hmc():
-    return Untempered(0.9, math.pi / 2, 0.2, 1000, False)
+    return Untempered(**fields(HMCOptions()))

@@ -1,8 +1,8 @@
 """What every entry of the registry must do, with every other.
 
 Models: each allowed prior x network x likelihood has a finite log density and gradient, shapes that
-NumPyro's Predictive agrees with, and one compiled program a structure. Backends: a tiny run on a
-set of combinations in which every pair of levels meets (`make validate`: on all combinations).
+NumPyro's Predictive agrees with, and one compiled program a structure. Backends: a tiny run of
+each (`make validate`: on combinations in which every pair of levels meets).
 
 A new entry is tested with its default options; what makes it small, and variants of it worth
 testing, are named in SMALL and VARIANTS.
@@ -24,6 +24,7 @@ from numpyro.infer import Predictive
 
 from bnnzoo import registry
 from bnnzoo.datasets import make_dataset
+from bnnzoo.errors import InputError
 from bnnzoo.inference import fit
 from bnnzoo.inference.precision import precision
 from bnnzoo.models import Posterior, make_model
@@ -52,6 +53,7 @@ VARIANTS = {
     ],
     ("priors", "gaussian"): [{"rules": {"*": {"name": "laplace"}}}],
     ("priors", "student-t"): [{"df": 1.5, "match": "iqr"}],
+    ("priors", "hierarchical"): [{"shape": 1.0, "rate": 1.0}],
 }
 
 
@@ -217,6 +219,13 @@ GROUPS = {
 def check_run(row):
     data = dataset(target_of(row))
     settings = ("backend", "posterior_temperature", "likelihood_temperature", "dtype")
+    if refused := refusal(row, data):
+        assert "\n" not in refused
+        able = set(registry.list_names("backends", exact=True)) - {row["backend"]}
+        assert any(name in refused for name in able), "it names a backend that can"
+        with pytest.raises(InputError):
+            fit(make(row), data, row["backend"], progress=False)
+        return
     run = fit(
         make(row),
         data,
@@ -240,7 +249,7 @@ def check_run(row):
         first, second = drawn.to_numpy()
         assert not np.array_equal(first, second), "chains differ"
         assert len(np.unique(first.reshape(DRAWS, -1), axis=0)) > 1, "the chain moves"
-    assert set(tree["sample_stats"].data_vars) == set(_stats(row["backend"]))
+    assert set(tree["sample_stats"].data_vars) == {*_stats(row["backend"]), "virial"}
     assert tree["sample_stats"]["lp"].shape == (CHAINS, DRAWS)
     assert tree["warmup_sample_stats"]["lp"].shape == (CHAINS, WARMUP)
 
@@ -266,35 +275,54 @@ def check_run(row):
     wanted = classes if data.task == "classification" else numbers
     metrics = run.metrics()
     assert wanted <= set(metrics) and np.isfinite(list(metrics.values())).all()
-    assert run.manifest["gradients"] > 0 and run.manifest["state"] == "complete"
+    uses_gradients = registry.describe("backends", row["backend"]).tags["gradients"] != "none"
+    assert (run.manifest["gradients"] > 0) == uses_gradients and run.manifest["state"] == "complete"
     assert not [flag for flag in run.manifest["flags"] if flag["kind"] == "nan"]
+
+
+def refusal(row, data):
+    """The line with which a backend refuses a model; None where it can treat it."""
+    with precision(row["dtype"]):
+        temperatures = row["posterior_temperature"], row["likelihood_temperature"]
+        post = Posterior(make(row), data, *temperatures)
+        try:
+            registry.get("backends", row["backend"]).build({}).check(post)
+        except InputError as error:
+            return str(error)
+    return None
 
 
 def _stats(backend):
     return registry.get("backends", backend).build({}).stats
 
 
-def covering_rows():
-    """Every pair of levels but those with a likelihood; every likelihood in some row.
+def quick_rows():
+    """Every backend where densities are hardest; one of them, and one that refuses, at ease.
 
-    A backend sees a log density, so which likelihood it meets matters least; `make validate` runs
-    the full product.
+    A backend sees a log density. What differs between those is whether sites depend on each other,
+    the temperatures and the precision; priors of independent weights look alike to it.
     """
-    others = {name: levels for name, levels in FACTORS.items() if name != "likelihood"}
-    likelihoods = FACTORS["likelihood"]
-    rows = all_pairs(others)
-    rows += [rows[k % len(rows)] for k in range(len(rows), len(likelihoods))]
-    return [row | {"likelihood": likelihoods[k % len(likelihoods)]} for k, row in enumerate(rows)]
+    easy = ("gaussian", 1.0, 1.0, "float32")
+    hard = ("hierarchical", 0.3, 0.5, "float64")
+    names = ("prior", "posterior_temperature", "likelihood_temperature", "dtype")
+    pairs = [(backend, hard) for backend in FACTORS["backend"]]
+    pairs += [("hmc", easy), ("elliptical-slice", easy)]
+    kinds, rows = parts(variants=False), []
+    for backend, (prior, *others) in pairs:
+        row = {name: levels[len(rows) % len(levels)] for name, levels in kinds.items()}
+        given = dict(zip(names, ((prior, {}), *others), strict=True))
+        rows.append({"backend": backend, **row, **given})
+    return rows
 
 
-@rows_of(covering_rows())
-def test_every_pair_of_backend_model_and_temperature(row):
+@rows_of(quick_rows())
+def test_every_backend(row):
     check_run(row)
 
 
 @pytest.mark.validate
-@rows_of(full_product(FACTORS))
-def test_every_backend_model_and_temperature(row):
+@rows_of(all_pairs(FACTORS))
+def test_every_pair_of_backend_model_and_temperature(row):
     check_run(row)
 
 
@@ -319,10 +347,13 @@ def test_a_single_factor_or_none():
 
 
 def test_the_registry_is_covered():
-    """Each prior and network meets each backend, each likelihood some, whatever there is."""
-    rows = covering_rows()
-    for kind, factor in (("priors", "prior"), ("networks", "network")):
-        met = {(row["backend"], row[factor][0]) for row in rows}
-        names = itertools.product(registry.list_names("backends"), registry.list_names(kind))
-        assert met == set(names)
-    assert {row["likelihood"][0] for row in rows} == set(registry.list_names("likelihoods"))
+    """Each backend meets each network and each likelihood is met, quickly; all pairs in full."""
+    quick, full = quick_rows(), all_pairs(FACTORS)
+    for rows, factors in ((quick, ["network"]), (full, ["prior", "network", "likelihood"])):
+        for factor in factors:
+            met = {(row["backend"], row[factor][0]) for row in rows}
+            names = itertools.product(
+                registry.list_names("backends"), registry.list_names(factor + "s")
+            )
+            assert met == set(names)
+    assert {row["likelihood"][0] for row in quick} == set(registry.list_names("likelihoods"))

@@ -8,6 +8,7 @@ is chance, and must not matter.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -33,7 +34,7 @@ SCRIPT = textwrap.dedent(
 )
 DRAWS = 600
 
-FAMILIES = ["hmc", "mean-field-vi"]
+FAMILIES = ["hmc", "mclmc", "mean-field-vi", "elliptical-slice", "smc"]
 """One backend of each family."""
 
 
@@ -100,3 +101,25 @@ def test_a_killed_run_resumes_to_the_same_draws(backend, kills, tmp_path):
                 resumed.tree[group][name].to_numpy(), values.to_numpy(), err_msg=name
             )
     assert [p.name for p in folder.glob(".tmp-*")] == []
+
+
+@pytest.mark.validate
+def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path):
+    """SIGINT, as Ctrl-C sends it, to the command line in the middle of sampling."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "bnnzoo", "fit", "--dataset", "gap", "--backend", "hmc"]
+    command += ["--set", "network.widths=[3]", "--set", "data.n=20", "--set", "data.seed=0"]
+    command += ["--seed", "5", "--chains", "2", "--warmup", "200", "--draws", "200000"]
+    child = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while pieces(out) < 1:  # the first checkpoint is ten seconds into the run
+        assert time.monotonic() < deadline and child.poll() is None
+        time.sleep(0.05)
+    sent = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert said.strip().endswith(f"bnnzoo: interrupted; go on with: bnnzoo resume {out}")
+    assert time.monotonic() - sent < 20, "a segment takes about two seconds"
+    kept = bz.resume(out, progress=False, max_time=1e-6).tree["posterior"].sizes["draw"]
+    assert kept > 1000, "what was drawn before is there"

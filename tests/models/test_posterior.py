@@ -59,6 +59,7 @@ def evaluate(post, u):
     return {
         "density": post.log_density(u),
         "prior": post.log_prior(u),
+        "prior density": post.log_prior_density(u),
         "likelihood": post.log_likelihood(u),
         "terms": post.pointwise_log_likelihood(u),
         "numpyro": theirs,
@@ -118,7 +119,7 @@ def test_prior_and_likelihood_are_never_tempered(case):
         plain, cold = posterior(case), posterior(case, 0.3, 2.0)
         u = point(plain)
         one, other = evaluate(plain, u), evaluate(cold, u)
-        for name in ("prior", "likelihood", "terms"):
+        for name in ("prior", "prior density", "likelihood", "terms"):
             np.testing.assert_array_equal(one[name], other[name])
         # At T = 1, L = 2 half the log-likelihood is missing from the naive density.
         difference = naive(plain, np.asarray(u), 1.0, 1.0) - naive(plain, np.asarray(u), 1.0, 2.0)
@@ -135,6 +136,8 @@ def test_density_is_numpyros_at_temperature_one(case):
         joint = float(found["numpyro"])
         assert float(found["density"]) == pytest.approx(joint + float(jacobian), rel=1e-12)
         assert float(found["prior"] + found["likelihood"]) == pytest.approx(joint, rel=1e-12)
+        in_u = float(found["prior"] + jacobian)
+        assert float(found["prior density"]) == pytest.approx(in_u, rel=1e-12)
 
 
 @pytest.mark.parametrize("case", ["learned noise", "two outputs, heteroscedastic", "classes"])

@@ -1,0 +1,46 @@
+"""Unadjusted microcanonical Langevin Monte Carlo."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from jax.tree_util import register_dataclass
+
+from bnnzoo.inference.microcanonical import Microcanonical, MicrocanonicalOptions
+from bnnzoo.models.leaf import Leaf
+from bnnzoo.registry import register
+
+
+@functools.partial(
+    register_dataclass,
+    data_fields=("energy_error", "length", "draw_length", "max_steps"),
+    meta_fields=(),
+)
+@dataclass(frozen=True)
+class MCLMC(Microcanonical):
+    """BlackJAX's MCLMC, tuned to an energy error at which its bias is small."""
+
+    energy_error: Leaf
+    length: Leaf
+    draw_length: Leaf
+    max_steps: Leaf
+
+
+@register(
+    "backends",
+    "mclmc",
+    summary="Microcanonical Langevin: no rejections; a small bias that its energy error bounds.",
+    options=MicrocanonicalOptions,
+    references=(
+        "Robnik, De Luca, Silverstein & Seljak (2023), Microcanonical Hamiltonian Monte Carlo",
+        "Robnik & Seljak (2023), Microcanonical Langevin Monte Carlo",
+    ),
+    tags={"exact": False, "family": "mcmc", "gradients": "full-batch"},
+    notes="Exact as the energy error goes to zero, at every temperature; at its default "
+    "standard deviations were within one percent of exact ones (diabetes, 1x50 tanh; conjugate "
+    "models). The metric is diagonal.",
+)
+def mclmc(options: MicrocanonicalOptions) -> MCLMC:
+    """The backend of these options."""
+    return MCLMC(options.energy_error, options.length, options.draw_length, options.max_steps)

@@ -1,0 +1,36 @@
+"""Compiled programs are let go before there are too many for the system.
+
+Every program that XLA compiles for a CPU takes some of a process's memory maps, and JAX keeps them
+all. Linux allows a process 65,530 by default, and one more ends it without a word: about two
+thousand programs, as a long study or a long test session makes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+
+SHARE = 0.6
+"""Of the maps a process may have, at which programs are dropped."""
+
+_MAPS = Path("/proc/self/maps")
+_MOST = Path("/proc/sys/vm/max_map_count")
+
+
+def make_room() -> bool:
+    """Drop every compiled program where the process is near its limit of memory maps.
+
+    Returns:
+        Whether they were dropped: what is needed again is compiled again.
+    """
+    try:
+        most = int(_MOST.read_text())
+        with _MAPS.open("rb") as maps:
+            used = sum(1 for _ in maps)
+    except (OSError, ValueError):
+        return False  # not Linux
+    if used < SHARE * most:
+        return False
+    jax.clear_caches()
+    return True

@@ -1,0 +1,87 @@
+"""Weights of sequential Monte Carlo: how far to temper, what that adds to log Z, who survives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from blackjax.smc import resampling, solver
+from blackjax.smc.ess import ess_solver
+from jax import Array
+from jax.scipy.special import logsumexp
+
+from bnnzoo.models.leaf import Leaf
+
+
+class Reweighted(NamedTuple):
+    """A population taken from one inverse temperature to the next.
+
+    Attributes:
+        beta: the next inverse temperature.
+        log_increment: estimate of log(Z_next / Z), the log mean of the incremental weights.
+        weights: normalised ``(particle,)``; 0 where the density ratio is not finite.
+        ess: effective number of particles, (sum w)^2 / sum w^2.
+    """
+
+    beta: Array
+    log_increment: Array
+    weights: Array
+    ess: Array
+
+
+def reweight(log_ratio: Array, beta: Array, target_ess: Leaf, jump: Array) -> Reweighted:
+    """Weights (pi_next / pi)^(next - beta), the next beta as large as ``target_ess`` allows.
+
+    Particles whose ratio is not finite weigh nothing; ``target_ess`` is the share of the others
+    that must count, or else no beta would do where most of the prior has no likelihood. With every
+    ratio not finite all weights are NaN and the increment is minus infinity.
+
+    Args:
+        log_ratio: log target - log prior of each particle ``(particle,)``.
+        beta: inverse temperature the particles are equally weighted at.
+        target_ess: effective share of particles to keep, in (0, 1).
+        jump: go to 1 at once, whatever is left.
+    """
+    alive = jnp.isfinite(log_ratio)
+    count = alive.sum()
+    top = jnp.max(jnp.where(alive, log_ratio, -jnp.inf))
+    below = jnp.where(alive, log_ratio - top, -jnp.inf)
+    rest = 1.0 - beta
+    share = target_ess * jnp.maximum(count, 1) / log_ratio.size
+    delta = ess_solver(lambda ratios: ratios, below, share, rest, solver.dichotomy)
+    arrived = jump | (delta >= rest)
+    delta = jnp.where(arrived, rest, delta)
+    log_weights = jnp.where(alive, delta * below, -jnp.inf)
+    total = logsumexp(log_weights)
+    weights = jnp.exp(log_weights - total)
+    increment = total + delta * top - jnp.log(log_ratio.size)
+    return Reweighted(
+        jnp.where(arrived, 1.0, beta + delta),
+        jnp.where(count > 0, increment, -jnp.inf),
+        weights,
+        1.0 / jnp.sum(weights**2),
+    )
+
+
+def resample(key: Array, weights: Array) -> Array:
+    """Parents of the next population ``(particle,)``, in order: siblings stay side by side.
+
+    Systematic resampling. Rounding may give a place to a particle of weight 0 at either end; the
+    heaviest takes it.
+    """
+    parents = resampling.systematic(key, weights, weights.size)
+    return jnp.where(weights[parents] > 0, parents, jnp.argmax(weights))
+
+
+def spreads(u: Array, weights: Array) -> Array:
+    """Squared scale of each coordinate ``(dim,)``: the variance, were it normal.
+
+    From the mean absolute deviation, since one far draw of a heavy-tailed prior would make a
+    variance useless as a metric. Floored at 1e-6 of the largest, for coordinates a resampling has
+    made equal.
+    """
+    weights = weights[:, None]
+    u = jnp.where(weights > 0, u, 0.0)  # a particle of weight 0 may be infinite
+    mean = jnp.sum(weights * u, axis=0)
+    squared = 0.5 * jnp.pi * jnp.sum(weights * jnp.abs(u - mean), axis=0) ** 2
+    return jnp.maximum(squared, 1e-6 * squared.max())
