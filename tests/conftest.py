@@ -21,9 +21,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results", help="bring this file of results and figures up to date")
 
 
+_tests_run = 0
+
+
 def pytest_runtest_teardown(item, nextitem) -> None:
     """A worker compiles thousands of programs; too many at once end it without a word."""
-    if "bnnzoo.inference.programs" in sys.modules:
+    global _tests_run
+    _tests_run += 1
+    if _tests_run % 50 == 0 and "bnnzoo.inference.programs" in sys.modules:
         sys.modules["bnnzoo.inference.programs"].make_room()
 
 

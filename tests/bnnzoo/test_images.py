@@ -118,6 +118,7 @@ IMAGES = np.zeros((12, 28, 28))
         (idx(IMAGES[:, :20]), ["(20, 28) pixels, not (28, 28)"]),
         (idx(IMAGES[:11]), ["11 test images and 12 labels"]),
     ],
+    ids=range(10),  # gzip writes the time into its bytes: two workers would name tests differently
 )
 def test_broken_idx_files_are_refused(small_mnist, content, words):
     small_mnist(t10k_images=content)

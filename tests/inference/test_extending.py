@@ -92,13 +92,13 @@ def test_an_unfinished_run_may_be_given_more(data, tmp_path):
     assert_identical(whole, bz.resume(folder, draws=90, progress=False))
 
 
-@pytest.mark.parametrize("draws", [0, 20, -3, True])
-def test_fewer_draws_than_there_are_is_refused(draws, data, tmp_path):
+def test_fewer_draws_than_there_are_is_refused(data, tmp_path):
     folder = tmp_path / "run"
     bz.fit(model(), data, "hmc", draws=30, out=folder, **SIZES)
     before = (folder / "manifest.json").read_bytes()
-    with pytest.raises(bz.errors.InputError, match="at least"):
-        bz.resume(folder, draws=draws)
+    for draws in (0, 20, -3, True):
+        with pytest.raises(bz.errors.InputError, match="at least"):
+            bz.resume(folder, draws=draws)
     assert (folder / "manifest.json").read_bytes() == before
 
 

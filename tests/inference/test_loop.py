@@ -110,7 +110,9 @@ def test_chains_do_not_depend_on_how_many_there_are(data):
     np.testing.assert_array_equal(draws_of(two)["noise_std"], draws_of(three)["noise_std"][:2])
 
 
-@pytest.mark.parametrize("backend", ["mean-field-vi", "hmc"])
+@pytest.mark.parametrize(
+    "backend", ["hmc", pytest.param("mean-field-vi", marks=pytest.mark.validate)]
+)
 def test_vmapped_chains_are_the_same_chains(backend, data, tmp_path, monkeypatch):
     """What runs on an accelerator: one program for all chains, stopped and resumed.
 

@@ -36,7 +36,7 @@ def least_p(values):
 @pytest.mark.parametrize(("name", "label"), QUICK)
 def test_ranks_are_uniform(name, label):
     backend = registry.get("backends", name).build({})
-    values = sbc.uniforms(backend, sbc.CASES[label], 60, warmup=200, thin=4)
+    values = sbc.uniforms(backend, sbc.CASES[label], 50, warmup=200, thin=4)
     assert least_p(values) > 1e-3 / (2 * MOST_QUANTITIES * len(QUICK)), sbc.said(values)
 
 
