@@ -131,7 +131,9 @@ def conditional_of(post, names, u):
     return np.asarray(shape), np.exp(np.asarray(log_rate))
 
 
-@pytest.mark.parametrize(("T", "L"), [(1.0, 1.0), (0.1, 2.0)])
+@pytest.mark.parametrize(
+    ("T", "L"), [(0.1, 2.0), pytest.param(1.0, 1.0, marks=pytest.mark.validate)]
+)
 def test_the_conditional_of_a_layer_is_the_formula(T, L):
     model = bz.make_model(
         prior="hierarchical",
@@ -243,6 +245,7 @@ def test_models_without_a_variance_or_without_anything_else_are_refused():
         backend_of(variances=("vv",)).check(Posterior(forms.unknown_noise, data_of(features=5)))
 
 
+@pytest.mark.validate
 def test_a_variance_that_is_not_named_is_left_to_hmc():
     """Weights' variance by Gibbs, a Student-t noise's scale by HMC, against quadrature."""
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
-import time
 
 import jax
 import jax.numpy as jnp
@@ -177,41 +172,6 @@ def test_an_interrupted_run_resumes_to_the_same_draws(backend, after, data, tmp_
     assert resumed.manifest["state"] == "complete"
     assert not (tmp_path / "run" / "checkpoint").exists()
     assert_same(whole, bz.load_run(tmp_path / "run"))
-
-
-def test_a_killed_process_loses_nothing(data, tmp_path):
-    """SIGKILL at a checkpoint, no chance to clean up."""
-    script = textwrap.dedent(
-        """
-        import sys
-        import bnnzoo as bz
-        from bnnzoo.inference import loop
-        loop.CHECKPOINT_SECONDS, loop.FIRST_STEPS = 0.0, 100
-        model = bz.make_model(network_options={"widths": [3]})
-        data = bz.load_dataset("gap", n=20, seed=0)
-        bz.fit(model, data, "hmc", seed=5, chains=2, warmup=150, draws=100_000, out=sys.argv[1],
-               progress=False)
-        """
-    )
-    folder = tmp_path / "run"
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder)])
-    try:
-        deadline = time.monotonic() + 120
-        wanted = [folder / "checkpoint" / f"chain-{c}-piece-00004.npz" for c in range(2)]
-        while not all(path.exists() for path in wanted):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.02)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    stopped = bz.resume(folder, progress=False, max_time=0.0)
-    whole = bz.fit(small_model(), data, "hmc", seed=5, **{**SMALL, "draws": 2000})
-    kept = draws_of(stopped)["layers.0.kernel"]
-    compared = min(kept.shape[1], 2000)
-    assert compared >= 200  # five pieces of up to 100 steps, of which 150 are warm-up
-    np.testing.assert_array_equal(
-        kept[:, :compared], draws_of(whole)["layers.0.kernel"][:, :compared]
-    )
 
 
 def test_max_time_keeps_what_there_is_and_resume_goes_on(data, tmp_path, monkeypatch):

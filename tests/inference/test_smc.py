@@ -180,6 +180,7 @@ def test_planted_bugs_are_caught(name, bug, data, monkeypatch):
 SMALL = {"particles": 64, "chains": 256, "draws": 1, "warmup": 60}
 
 
+@pytest.mark.validate
 def test_normaliser_is_unbiased_and_its_spread_over_chains_is_its_error(data):
     """Many small runs, where log Z is off by half a nat.
 
