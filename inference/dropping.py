@@ -48,6 +48,7 @@ def drop_chains(run: Run, chains: Sequence[int], out: str | os.PathLike[str] | N
         raise InputError(f"drop_chains was given {what}: name some of 0 to {count - 1}")
     if run.manifest["state"] != "complete":
         raise RunError(f"{run.path} is not finished: bnnzoo resume {run.path}")
+    posterior = run.posterior  # refused here, before anything is written, where it is not known
     folder, handle = temporary_folder() if out is None else (Path(out), None)
     mark = ",".join(map(str, dropped))
     fingerprint = {**run.manifest["fingerprint"], "dropped chains": mark}
@@ -55,7 +56,7 @@ def drop_chains(run: Run, chains: Sequence[int], out: str | os.PathLike[str] | N
     tree = _without(run.tree, kept)
     tree.attrs["label"] = label = f"{run.label}, without chain{'s' * (len(dropped) > 1)} {mark}"
     inference = run.spec.inference
-    score_again(tree, run.posterior, inference.seed, inference.dtype)
+    score_again(tree, posterior, inference.seed, inference.dtype)
     store.write_tree(folder, tree)
     number = {chain: new for new, chain in enumerate(kept)}
     manifest = {
@@ -73,7 +74,7 @@ def drop_chains(run: Run, chains: Sequence[int], out: str | os.PathLike[str] | N
         "files": store.file_hashes(folder),
     }
     store.write_manifest(folder, manifest)
-    made = Run(folder, run.spec, store.read_manifest(folder), tree, run.posterior)
+    made = Run(folder, run.spec, store.read_manifest(folder), tree, posterior)
     made._temporary = handle
     return made
 

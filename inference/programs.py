@@ -1,8 +1,8 @@
 """Compiled programs are let go before there are too many for the system.
 
 Every program that XLA compiles for a CPU takes some of a process's memory maps, and JAX keeps them
-all. Linux allows a process 65,530 by default, and one more ends it without a word: about two
-thousand programs, as a long study or a long test session makes.
+all. Linux allows a process 65,530 by default, and beyond them the compiler crashes without a word,
+as it did in a long test session.
 """
 
 from __future__ import annotations
