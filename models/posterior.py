@@ -203,7 +203,7 @@ class Posterior:
         """
         try:
             seen = score.run(self.model, self.x, self.y, score.from_prior(key))
-        except NotImplementedError:
+        except score.UndrawableError:
             return jax.random.uniform(key, (self.dimension,), minval=-2.0, maxval=2.0)
         return self._flatten(score.unconstrained(seen))
 

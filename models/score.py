@@ -185,12 +185,19 @@ def _same_shape(name: str, fn: dist.Distribution, shape: tuple[int, ...]) -> Non
         )
 
 
+class UndrawableError(Exception):
+    """A site's distribution has no sampler; not what a model itself has not implemented."""
+
+
 def from_prior(key: Array) -> Supply:
-    """Supply latent values drawn from their priors."""
+    """Supply latent values drawn from their priors; ``UndrawableError`` where one cannot be."""
 
     def supply(name: str, fn: dist.Distribution) -> tuple[Array, Array]:
         own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-        return fn.sample(own), jnp.zeros(())
+        try:
+            return fn.sample(own), jnp.zeros(())
+        except NotImplementedError:
+            raise UndrawableError(name) from None
 
     return supply
 

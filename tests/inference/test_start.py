@@ -78,3 +78,14 @@ def test_a_start_is_looked_for_again():
     data = bz.make_dataset(np.zeros((4, 1)), np.zeros(4), task="regression")
     run = bz.fit(rare, data, "nuts", **{**SMALL, "chains": 4})
     assert (run.tree["posterior"]["w"] < 0.02).all()
+
+
+def test_what_a_model_has_not_implemented_is_not_taken_for_a_prior_without_draws(data):
+    posterior = Posterior(bz.make_model(network_options={"widths": [3]}), data)
+
+    def unfinished(*_, **__):
+        raise NotImplementedError("the user's own")
+
+    posterior.model = unfinished
+    with pytest.raises(NotImplementedError, match="own"):
+        posterior.initial(jax.random.key(0))
