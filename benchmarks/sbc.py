@@ -143,7 +143,7 @@ def uniforms(
             )
             assert data.truth is not None
             truth = {s.name: jnp.asarray(data.truth[s.name]) for s in posterior.sites}
-            kept = jnp.asarray(made.u[0, thin - 1 :: thin])
+            kept = jnp.asarray(made.u.take(0, slice(thin - 1, RANKED * thin, thin)))
             ours = _quantities(posterior, kept, jnp.asarray(x_new))
             true = _quantities(posterior, posterior.unconstrain(truth)[None], jnp.asarray(x_new))
             for name, values in ours.items():

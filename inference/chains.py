@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bnnzoo.inference.backend import Backend, Flag
+from bnnzoo.inference.draws import Draws, Piece, PieceDraws
 
 
 @dataclass
@@ -17,7 +18,7 @@ class ChainResult:
     Attributes:
         state: the backend's state after ``position`` steps.
         position: steps done, warm-up included.
-        u: draws ``(draw, dim)`` in pieces.
+        u: draws ``(draw, dim)`` in pieces, in memory until a checkpoint has them.
         stats: statistics of the sampling steps, in pieces by name.
         warmup: statistics of the warm-up steps, in pieces by name.
         warmup_seconds, sampling_seconds: host time inside segments.
@@ -26,7 +27,7 @@ class ChainResult:
 
     state: Any
     position: int = 0
-    u: list[np.ndarray] = field(default_factory=list)
+    u: list[Piece] = field(default_factory=list)
     stats: list[dict[str, np.ndarray]] = field(default_factory=list)
     warmup: list[dict[str, np.ndarray]] = field(default_factory=list)
     warmup_seconds: float = 0.0
@@ -41,10 +42,10 @@ class ChainResult:
 
 @dataclass
 class Chains:
-    """Draws and statistics of all chains, on the host.
+    """Draws and statistics of all chains.
 
     Attributes:
-        u: unconstrained draws ``(chain, draw, dim)``.
+        u: unconstrained draws, read when they are needed.
         stats, warmup_stats: by name, ``(chain, draw)`` and ``(chain, warm-up step)``.
         flags: ``(chain, flag)`` pairs.
         states: where every chain ended.
@@ -53,7 +54,7 @@ class Chains:
         compile_seconds, warmup_seconds, sampling_seconds: wall time of each part.
     """
 
-    u: np.ndarray
+    u: Draws
     stats: dict[str, np.ndarray]
     warmup_stats: dict[str, np.ndarray]
     flags: list[tuple[int, Flag]]
@@ -69,15 +70,17 @@ def gather(
     backend: Backend,
     results: list[ChainResult],
     total: int,
+    like: np.ndarray,
     compile_seconds: float,
     at_once: int,
 ) -> Chains:
-    """All chains as arrays of one length.
+    """All chains, cut to one length.
 
     Args:
         backend: judges every finished chain.
         results: one a chain.
         total: scheduled steps of a chain.
+        like: a draw ``(dim,)``, for its size and type.
         compile_seconds: time spent before the first step.
         at_once: chains that shared the machine, to turn their times into one.
 
@@ -95,11 +98,7 @@ def gather(
     going = [n for n, dead in zip(counts, stopped, strict=True) if not dead]
     draws = min(going) if going else max(counts)
     return Chains(
-        u=np.stack(
-            [_padded(np.concatenate(r.u) if r.u else np.zeros((0, 1)), draws) for r in results]
-        )
-        if draws
-        else np.zeros((len(results), 0, 0)),
+        u=PieceDraws([r.u for r in results], draws, like.size, like.dtype),
         stats=_stacked([_joined(r.stats) for r in results], draws),
         warmup_stats=_stacked([_joined(r.warmup) for r in results], None),
         flags=flags,

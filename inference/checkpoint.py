@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from bnnzoo import store
+from bnnzoo.errors import CorruptRunError
 from bnnzoo.models.posterior import Posterior
 
 if TYPE_CHECKING:
     from bnnzoo.inference.chains import ChainResult
+
+PIECE_BYTES = 32 * 2**20
+"""Draws of a chain that wait in memory for its next checkpoint."""
 
 
 def keep_data(folder: Path, posterior: Posterior, external: str) -> None:
@@ -32,11 +37,30 @@ def keep_data(folder: Path, posterior: Posterior, external: str) -> None:
     store.save_checkpoint(folder, "data", arrays, {"data": data.metadata(), "model": model})
 
 
+@dataclass(frozen=True)
+class StoredPiece:
+    """Draws of a chain in its checkpoint, read whenever they are used."""
+
+    folder: Path
+    name: str
+    draws: int
+
+    def __len__(self) -> int:
+        return self.draws
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        found = store.load_checkpoint(self.folder, self.name)
+        if found is None:
+            raise CorruptRunError(f"{self.folder} has lost its checkpoint {self.name}")
+        return np.asarray(found[0]["u"], dtype)
+
+
 class Checkpoint:
     """Pieces of draws and the latest state of every chain, under ``folder/checkpoint``.
 
-    Finished draws are written once, as numbered pieces; then the state file, atomically, says how
-    many pieces and steps count. A kill between the two leaves a piece that is written again.
+    Finished draws are written once, as numbered pieces, and leave the memory; then the state file,
+    atomically, says how many pieces and steps count. A kill between the two leaves a piece that is
+    written again.
 
     Args:
         folder: the run folder.
@@ -49,25 +73,39 @@ class Checkpoint:
         self._kept: dict[int, tuple[int, int]] = {}
 
     def save(self, chain: int, result: ChainResult, every: float = 0.0) -> None:
-        """Write what is new of a chain, unless its last checkpoint is ``every`` seconds young."""
+        """Write what is new of a chain, unless that is little and its last checkpoint young.
+
+        Args:
+            chain: its number.
+            result: what it has given; its new draws are replaced by where they are now.
+            every: seconds that must have passed, or else there are ``PIECE_BYTES`` of draws.
+        """
         now = time.monotonic()
-        if now - self._saved.setdefault(chain, now) < every:
+        fresh = [np.asarray(piece) for piece in result.u if not isinstance(piece, StoredPiece)]
+        recent = now - self._saved.setdefault(chain, now) < every
+        if recent and sum(piece.nbytes for piece in fresh) < PIECE_BYTES:
             return
         self._saved[chain] = now
-        kept_draws, kept_warmup = self._kept.get(chain, (0, 0))
+        kept_stats, kept_warmup = self._kept.get(chain, (0, 0))
         arrays: dict[str, np.ndarray] = {}
-        if result.u[kept_draws:]:
-            arrays["u"] = np.concatenate(result.u[kept_draws:])
+        if fresh:
+            arrays["u"] = np.concatenate(fresh)
         for group, pieces in (
-            ("stats", result.stats[kept_draws:]),
+            ("stats", result.stats[kept_stats:]),
             ("warmup", result.warmup[kept_warmup:]),
         ):
             for name in pieces[0] if pieces else ():
                 arrays[f"{group}/{name}"] = np.concatenate([p[name] for p in pieces])
         piece = self._pieces.get(chain, 0)
         if arrays:
-            store.save_checkpoint(self.folder, f"chain-{chain}-piece-{piece:05d}", arrays, {})
-            piece += 1
+            name = _piece_name(chain, piece)
+            store.save_checkpoint(self.folder, name, arrays, {})
+            if fresh:
+                stored = StoredPiece(self.folder, name, len(arrays["u"]))
+                result.u[len(result.u) - len(fresh) :] = [stored]
+            # At once: should the state below find no room, the next piece must not replace this.
+            self._pieces[chain] = piece = piece + 1
+            self._kept[chain] = (len(result.stats), len(result.warmup))
         leaves = {f"leaf-{i}": np.asarray(v) for i, v in enumerate(jax.tree.leaves(result.state))}
         meta = {
             "position": result.position,
@@ -76,8 +114,6 @@ class Checkpoint:
             "sampling_seconds": result.sampling_seconds,
         }
         store.save_checkpoint(self.folder, f"chain-{chain}", leaves, meta)
-        self._pieces[chain] = piece
-        self._kept[chain] = (len(result.u), len(result.warmup))
 
     def load_into(self, chain: int, result: ChainResult) -> bool:
         """Bring a fresh chain to where its checkpoint stopped, if there is one.
@@ -97,12 +133,10 @@ class Checkpoint:
         result.warmup_seconds = meta["warmup_seconds"]
         result.sampling_seconds = meta["sampling_seconds"]
         for piece in range(meta["pieces"]):
-            arrays, _ = store.load_checkpoint(self.folder, f"chain-{chain}-piece-{piece:05d}") or (
-                {},
-                {},
-            )
+            name = _piece_name(chain, piece)
+            arrays, _ = store.load_checkpoint(self.folder, name) or ({}, {})
             if "u" in arrays:
-                result.u.append(arrays["u"])
+                result.u.append(StoredPiece(self.folder, name, len(arrays["u"])))
             for group, target in (("stats", result.stats), ("warmup", result.warmup)):
                 part = {
                     k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(group + "/")
@@ -110,5 +144,9 @@ class Checkpoint:
                 if part:
                     target.append(part)
         self._pieces[chain] = meta["pieces"]
-        self._kept[chain] = (len(result.u), len(result.warmup))
+        self._kept[chain] = (len(result.stats), len(result.warmup))
         return True
+
+
+def _piece_name(chain: int, piece: int) -> str:
+    return f"chain-{chain}-piece-{piece:05d}"

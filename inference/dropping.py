@@ -16,8 +16,15 @@ import xarray as xr
 
 from bnnzoo import store
 from bnnzoo.errors import InputError, RunError
+from bnnzoo.inference.precision import precision
 from bnnzoo.inference.run import Run, temporary_folder, test_metrics
-from bnnzoo.inference.tree import score_again
+from bnnzoo.inference.tree import (
+    STREAMED,
+    score_again,
+    site_draws,
+    tree_draws,
+    unconstrained_draws,
+)
 
 
 def drop_chains(run: Run, chains: Sequence[int], out: str | os.PathLike[str] | None = None) -> Run:
@@ -56,8 +63,11 @@ def drop_chains(run: Run, chains: Sequence[int], out: str | os.PathLike[str] | N
     tree = _without(run.tree, kept)
     tree.attrs["label"] = label = f"{run.label}, without chain{'s' * (len(dropped) > 1)} {mark}"
     inference = run.spec.inference
-    score_again(tree, posterior, inference.seed, inference.dtype)
-    store.write_tree(folder, tree)
+    values = tree_draws(run.tree, posterior).select(kept)
+    score_again(tree, posterior, values, inference.seed, inference.dtype)
+    u = unconstrained_draws(run.tree, posterior).select(kept)
+    with precision(inference.dtype):
+        store.write_tree(folder, tree, site_draws(posterior, u))
     number = {chain: new for new, chain in enumerate(kept)}
     manifest = {
         **run.manifest,
@@ -74,6 +84,7 @@ def drop_chains(run: Run, chains: Sequence[int], out: str | os.PathLike[str] | N
         "files": store.file_hashes(folder),
     }
     store.write_manifest(folder, manifest)
+    tree = store.open_tree(folder, handle)
     made = Run(folder, run.spec, store.read_manifest(folder), tree, posterior)
     made._temporary = handle
     return made
@@ -83,6 +94,8 @@ def _without(tree: xr.DataTree, kept: Sequence[int]) -> xr.DataTree:
     groups = {}
     for name, node in tree.children.items():
         group = node.to_dataset()
+        if name in STREAMED:
+            group = group[[]]
         if "chain" in group.sizes:
             group = group.isel(chain=kept)
             if "chain" in group.coords:

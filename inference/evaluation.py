@@ -6,7 +6,7 @@ serves every number of draws and rows, and memory does not grow with either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from bnnzoo.inference.draws import IN_MEMORY_BYTES, ArrayDraws, Draws
 from bnnzoo.models.posterior import Posterior
 
 DRAWS = 256
@@ -84,13 +85,13 @@ def _evaluate(
 
 
 def evaluate(
-    posterior: Posterior, values: Mapping[str, np.ndarray], x: np.ndarray, y: Any, seed: int
+    posterior: Posterior, values: Draws, x: np.ndarray, y: Any, seed: int
 ) -> Iterator[tuple[slice, slice, Evaluated]]:
     """Function, target and score of every draw at every row, piece by piece.
 
     Args:
         posterior: the model, bound to its data.
-        values: constrained draws by site, first axis ``(draw,)``.
+        values: constrained draws by site.
         x: rows ``(row, *in_shape)``, modelled units.
         y: targets to score, modelled units, or None.
         seed: of the target draws.
@@ -98,7 +99,6 @@ def evaluate(
     Yields:
         The rows, the draws, and what was found for them, on the host.
     """
-    count = len(next(iter(values.values())))
     x = np.asarray(x, posterior.x.dtype)
     # A zero stands in for targets that are not given: one program for both.
     shape = (len(x), *posterior.y.shape[1:])
@@ -106,7 +106,7 @@ def evaluate(
     y = y.astype(posterior.y.dtype)
     # A hand-written model may let one row's prediction depend on the others, so it sees all.
     block = len(x) if posterior.model.handwritten else ROWS
-    size = max(1, min(DRAWS, PIECE_PARAMETERS // posterior.dimension))
+    size = _piece_draws(posterior)
     lean = posterior.for_new_rows()
     for number, first in enumerate(range(0, len(x), block)):
         rows = slice(first, min(first + block, len(x)))
@@ -114,40 +114,37 @@ def evaluate(
         pad = np.minimum(np.arange(first, first + block), len(x) - 1)
         key = jax.random.fold_in(jax.random.key(seed), number)
 
-        def piece(part: Any, pad: np.ndarray = pad, key: Array = key) -> Evaluated:
-            own, index = part
+        def piece(
+            own: Any, index: np.ndarray, pad: np.ndarray = pad, key: Array = key
+        ) -> Evaluated:
             return _evaluate(lean, own, x[pad], y[pad], key, index)
 
-        indexed = (dict(values), np.arange(count, dtype=np.uint32))
-        for draws, out in in_pieces(piece, indexed, count, size):
+        for draws, out in in_pieces(piece, values, size):
             yield rows, draws, jax.tree.map(lambda leaf, n=wanted: leaf[:, :n], out)
 
 
 def in_pieces(
-    function: Callable[[Any], Any], arguments: Any, count: int, size: int
+    function: Callable[[Any, np.ndarray], Any], draws: Draws, size: int
 ) -> Iterator[tuple[slice, Any]]:
-    """Call ``function`` on slices of every argument's first axis, each of exactly ``size``.
+    """Call ``function`` on all draws, exactly ``size`` at once.
 
     Args:
-        function: of one slice of ``arguments``; its outputs' first axis is the draw.
-        arguments: a pytree of arrays with first axis ``count``.
-        count: number of draws.
-        size: of a slice; the last one is padded with the first draws.
+        function: of some draws and their numbers; its outputs' first axis is the draw.
+        draws: what to go over.
+        size: draws of a piece; the last one is padded with its first.
 
     Yields:
         The slice without its padding, and the outputs for it on the host.
     """
-    for start in range(0, count, size):
-        stop = min(start + size, count)
-        index = np.arange(start, start + size) % count
-        part = jax.tree.map(lambda leaf, i=index: leaf[i], arguments)
-        out = jax.device_get(function(part))
-        yield slice(start, stop), jax.tree.map(lambda leaf, n=stop - start: leaf[:n], out)
-
-
-def _of_all(function: Callable[[Any], Any], u: np.ndarray, size: int) -> Any:
-    pieces = [out for _, out in in_pieces(function, u, len(u), size)]
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
+    for start in range(0, draws.count, size):
+        stop = min(start + size, draws.count)
+        wanted = stop - start
+        pad = np.arange(size) % wanted
+        part = draws.read(start, stop)
+        if wanted < size:
+            part = jax.tree.map(lambda leaf, pad=pad: leaf[pad], part)
+        out = jax.device_get(function(part, (start + pad).astype(np.uint32)))
+        yield slice(start, stop), jax.tree.map(lambda leaf, n=wanted: leaf[:n], out)
 
 
 @jax.jit
@@ -165,28 +162,64 @@ def _totals(posterior: Posterior, u: Array) -> Array:
     return jax.vmap(posterior.log_likelihood)(u)
 
 
-def constrain_draws(posterior: Posterior, u: np.ndarray) -> dict[str, np.ndarray]:
-    """Constrained values of flat draws ``(draw, dim)``, by site."""
-    size = max(1, min(DRAWS, PIECE_PARAMETERS // posterior.dimension))
-    lean = posterior.for_new_rows()
-    return _of_all(lambda part: _constrain(lean, part), u, size)
+class ConstrainedDraws(Draws):
+    """Constrained values, by site, of unconstrained draws.
+
+    Args:
+        posterior: the model, bound to its data.
+        u: unconstrained draws.
+
+    Attributes:
+        piece: how many are constrained at once.
+    """
+
+    def __init__(self, posterior: Posterior, u: Draws) -> None:
+        self.shape = u.shape
+        self.piece = _piece_draws(posterior)
+        self._posterior, self._u = posterior, u
+
+    def take(self, chain: int, which: slice) -> dict[str, np.ndarray]:
+        return self.constrain(self._u.take(chain, which))
+
+    def read(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        return self.constrain(self._u.read(start, stop))
+
+    def select(self, chains: Sequence[int] | None = None, step: int = 1) -> Draws:
+        return ConstrainedDraws(self._posterior, self._u.select(chains, step))
+
+    def constrain(self, u: np.ndarray) -> dict[str, np.ndarray]:
+        """Constrained values of ``(draw, dim)``."""
+        lean = self._posterior.for_new_rows()
+        pieces = in_pieces(lambda part, _: _constrain(lean, part), ArrayDraws(u[None]), self.piece)
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *(out for _, out in pieces))
 
 
-def pointwise_log_likelihood(posterior: Posterior, u: np.ndarray) -> np.ndarray:
-    """``(draw, row)`` untempered log-likelihood of the training rows, original target units.
+def constrain_draws(posterior: Posterior, u: Draws) -> Draws:
+    """Constrained values, by site, of unconstrained draws; computed once if there are few."""
+    values = ConstrainedDraws(posterior, u)
+    few = u.count * posterior.dimension * posterior.x.dtype.itemsize <= IN_MEMORY_BYTES
+    return ArrayDraws(values.all()) if few else values
+
+
+def pointwise_log_likelihood(posterior: Posterior, u: Draws) -> np.ndarray:
+    """``(chain, draw, row)`` untempered log-likelihood of training rows, original target units.
 
     Raises:
         InputError: the model has no terms a row.
     """
-    return _of_all(
-        lambda part: _pointwise(posterior, part), u, _term_draws(posterior)
-    ) - log_volume(posterior)
+    terms = _of_all(lambda part, _: _pointwise(posterior, part), u, _term_draws(posterior))
+    return terms - log_volume(posterior)
 
 
-def total_log_likelihood(posterior: Posterior, u: np.ndarray) -> np.ndarray:
-    """``(draw,)`` untempered log-likelihood of all training rows, original target units."""
-    totals = _of_all(lambda part: _totals(posterior, part), u, _term_draws(posterior))
+def total_log_likelihood(posterior: Posterior, u: Draws) -> np.ndarray:
+    """``(chain, draw)`` untempered log-likelihood of all training rows, original target units."""
+    totals = _of_all(lambda part, _: _totals(posterior, part), u, _term_draws(posterior))
     return totals - posterior.rows * log_volume(posterior)
+
+
+def _of_all(function: Callable[[Any, np.ndarray], Any], u: Draws, size: int) -> np.ndarray:
+    made = np.concatenate([out for _, out in in_pieces(function, u, size)])
+    return made.reshape(*u.shape, *made.shape[1:])
 
 
 def log_volume(posterior: Posterior) -> float:
@@ -194,5 +227,9 @@ def log_volume(posterior: Posterior) -> float:
     return float(np.sum(np.log(posterior.scaling.y_std)))
 
 
+def _piece_draws(posterior: Posterior) -> int:
+    return max(1, min(DRAWS, PIECE_PARAMETERS // posterior.dimension))
+
+
 def _term_draws(posterior: Posterior) -> int:
-    return max(1, min(DRAWS, PIECE_TERMS // posterior.rows))
+    return max(1, min(_piece_draws(posterior), PIECE_TERMS // posterior.rows))

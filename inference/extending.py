@@ -7,7 +7,6 @@ leaves the finished run or one that resumes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +16,23 @@ import numpy as np
 from bnnzoo import store
 from bnnzoo.errors import InputError, RunError
 from bnnzoo.inference.chains import ChainResult, Chains
-from bnnzoo.inference.checkpoint import Checkpoint, keep_data
+from bnnzoo.inference.checkpoint import PIECE_BYTES, Checkpoint, keep_data
 from bnnzoo.inference.run import Run
-from bnnzoo.models.layout import tree_name
-from bnnzoo.models.posterior import Posterior
+from bnnzoo.inference.tree import unconstrained_draws
 from bnnzoo.specs import RunSpec
 
 
-def keep_ends(folder: Path, posterior: Posterior, chains: Chains, values: Any) -> None:
+def keep_ends(folder: Path, chains: Chains) -> None:
     """Write what a finished run needs to go on, beside its draws.
 
     Args:
         folder: the run folder.
-        posterior: the target.
         chains: all of them complete.
-        values: the tree's ``posterior`` group. Draws of sites that it does not hold bit for bit
-            (those that are transformed) are kept unconstrained as well.
     """
     arrays: dict[str, np.ndarray] = {}
     for chain, state in enumerate(chains.states):
         leaves = jax.tree.leaves(state)
         arrays |= {f"state/{chain}/{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-    for site in posterior.sites:
-        own = chains.u[..., site.offset : site.offset + site.size]
-        kept = values[tree_name(site.name)].to_numpy()
-        if not np.array_equal(kept.reshape((*kept.shape[:2], -1)), own):
-            arrays[f"u/{site.name}"] = own
     meta = {"leaves": len(jax.tree.leaves(chains.states[0])), "at_once": chains.at_once}
     store.save_ends(folder, arrays, meta)
 
@@ -88,21 +78,25 @@ def reopen(run: Run, draws: int) -> None:
         raise RunError(f"{run.path} was kept without the ends of its chains; fit again")
     arrays, meta = found
     inference = run.spec.inference
-    u = _unconstrained(run, arrays)
+    u = unconstrained_draws(run.tree, run.posterior)
+    real = run.posterior.x.dtype
     share = meta["at_once"] / inference.chains
     keep_data(run.path, run.posterior, run.manifest["model"]["external"])
     checkpoint = Checkpoint(run.path)
+    piece = max(1, PIECE_BYTES // (run.posterior.dimension * real.itemsize))
     for chain in range(inference.chains):
         result = ChainResult(
             [arrays[f"state/{chain}/{i}"] for i in range(meta["leaves"])],
             position=inference.warmup + inference.draws,
-            u=[u[chain]],
-            stats=[_statistics(run, "sample_stats", chain, u.dtype)],
-            warmup=[_statistics(run, "warmup_sample_stats", chain, u.dtype)],
+            stats=[_statistics(run, "sample_stats", chain, real)],
+            warmup=[_statistics(run, "warmup_sample_stats", chain, real)],
             warmup_seconds=run.manifest["warmup_seconds"] * share,
             sampling_seconds=run.manifest["sampling_seconds"] * share,
         )
-        checkpoint.save(chain, result)
+        for first in range(0, inference.draws, piece):
+            which = slice(first, min(first + piece, inference.draws), 1)
+            result.u.append(u.take(chain, which))
+            checkpoint.save(chain, result)
     # From here on the folder holds a stopped run; its spec is not among the files vouched for.
     files = {name: kept for name, kept in run.manifest["files"].items() if name != "run.toml"}
     store.write_manifest(run.path, {**run.manifest, "state": "stopped", "files": files})
@@ -113,17 +107,6 @@ def lengthen(folder: Path, spec: RunSpec, draws: int) -> None:
     """Let an unfinished run have more draws."""
     longer = spec.inference.model_copy(update={"draws": draws})
     store.replace_spec(folder, spec.model_copy(update={"inference": longer}).to_toml())
-
-
-def _unconstrained(run: Run, ends: Mapping[str, np.ndarray]) -> np.ndarray:
-    """``(chain, draw, dim)``: what the sampler gave, bit for bit."""
-    posterior, group = run.posterior, run.tree["posterior"]
-    parts = []
-    for site in posterior.sites:
-        own = ends.get(f"u/{site.name}")
-        kept = group[tree_name(site.name)].to_numpy() if own is None else own
-        parts.append(kept.reshape((*kept.shape[:2], -1)))
-    return np.concatenate(parts, axis=2)
 
 
 def _statistics(run: Run, group: str, chain: int, real: Any) -> dict[str, np.ndarray]:

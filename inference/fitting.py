@@ -34,7 +34,7 @@ from bnnzoo.inference.run import (
     temporary_folder,
     test_metrics,
 )
-from bnnzoo.inference.tree import build_tree
+from bnnzoo.inference.tree import build_tree, site_draws
 from bnnzoo.inference.virial import virial_flags
 from bnnzoo.models.handwritten import as_model
 from bnnzoo.models.posterior import Posterior
@@ -137,13 +137,11 @@ def fit(
     try:
         if found == "new":
             keep_data(folder, posterior, external)
-        temporary = handle is not None
-        run = _sample(folder, spec, posterior, external, progress, max_time, temporary)
+        run = _sample(folder, spec, posterior, external, progress, max_time, handle)
     except Exception:
         if found == "new":
             store.discard_unstarted(folder)
         raise
-    run._temporary = handle
     run.origin = "new" if found == "new" else "resumed"
     return run
 
@@ -252,9 +250,12 @@ def _sample(
     external: str,
     progress: bool,
     max_time: float | None,
-    temporary: bool = False,
+    temporary: Any = None,
 ) -> Run:
-    """Run the loop, build the tree, write the run."""
+    """Run the loop, build the tree, write the run.
+
+    ``temporary`` is the handle of a temporary folder, which what is read of it keeps.
+    """
     begun = time.perf_counter()
     inference = spec.inference
     backend = _backend(inference).planned(inference.warmup)
@@ -276,26 +277,29 @@ def _sample(
         )
         if chains.u.shape[1] == 0:
             remedy = "give it more time, or a folder (out) to go on in later"
-            if not temporary:
+            if temporary is None:
                 remedy = f"go on with bnnzoo resume {folder}"
             raise RunError(
                 f"{label}: stopped in warm-up after {max_time:g} s, before the first draw; {remedy}"
             )
         tree = build_tree(posterior, chains, inference.seed, inference.dtype)
-    tree.attrs["label"] = label
-    store.write_tree(folder, tree)
+        tree.attrs["label"] = label
+        store.write_tree(folder, tree, site_draws(posterior, chains.u))
     chains.flags += virial_flags(tree["sample_stats"]["virial"].to_numpy())
     manifest = _manifest(folder, spec, posterior, backend, chains, external, label)
     if "test_scores" in tree.children:
         manifest["metrics"] = test_metrics(tree)
     if chains.complete:
-        keep_ends(folder, posterior, chains, tree["posterior"])
+        keep_ends(folder, chains)
     manifest["wall_seconds"] = time.perf_counter() - begun
     manifest["files"] = store.file_hashes(folder)
     store.write_manifest(folder, manifest)
     if chains.complete:
         store.remove_checkpoints(folder)
-    return Run(folder, spec, store.read_manifest(folder), tree, posterior)
+    tree = store.open_tree(folder, temporary)
+    run = Run(folder, spec, store.read_manifest(folder), tree, posterior)
+    run._temporary = temporary
+    return run
 
 
 def _manifest(

@@ -161,7 +161,8 @@ def run_chains(
     if monitor is not None:
         monitor.start(sum(r.position for r in results))
     engine.run(results)
-    return gather(backend, results, len(stages), compile_seconds, engine.at_once(chains))
+    like = np.zeros(posterior.dimension, posterior.x.dtype)
+    return gather(backend, results, len(stages), like, compile_seconds, engine.at_once(chains))
 
 
 class _Pace(NamedTuple):

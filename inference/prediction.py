@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from scipy.special import entr
 
 from bnnzoo import metrics
 from bnnzoo.errors import InputError
+from bnnzoo.inference.draws import Draws
 from bnnzoo.inference.evaluation import Evaluated, evaluate, log_volume
 from bnnzoo.inference.precision import precision
 from bnnzoo.models.posterior import Posterior
@@ -25,7 +26,7 @@ class Prediction:
 
     Args:
         posterior: bound to the training data.
-        values: constrained draws by site, first axes ``(chain, draw)``.
+        values: constrained draws by site.
         x: rows ``(row, *in_shape)``, original units.
         seed: of the noise in :attr:`draws`.
         dtype: precision of the run.
@@ -34,15 +35,13 @@ class Prediction:
     def __init__(
         self,
         posterior: Posterior,
-        values: Mapping[str, np.ndarray],
+        values: Draws,
         x: np.ndarray,
         seed: int,
         dtype: str,
     ) -> None:
         self._posterior = posterior
-        self._shape = next(iter(values.values())).shape[:2]
-        self._values = {k: v.reshape(-1, *v.shape[2:]) for k, v in values.items()}
-        self._count = self._shape[0] * self._shape[1]
+        self._values, self._shape, self._count = values, values.shape, values.count
         self._x = posterior.scaling.transform_x(np.asarray(x, float))
         self._seed, self._dtype = seed, dtype
         self._scored: tuple[bytes, _Scores] | None = None

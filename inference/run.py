@@ -15,8 +15,8 @@ from bnnzoo.datasets import Dataset
 from bnnzoo.errors import CorruptRunError, InputError, RunError
 from bnnzoo.inference.precision import precision
 from bnnzoo.inference.prediction import Prediction
+from bnnzoo.inference.tree import tree_draws
 from bnnzoo.models.handwritten import HandwrittenModel, as_model, source_hash
-from bnnzoo.models.layout import tree_name
 from bnnzoo.models.model import build_model
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.specs import MODEL_PARTS, Component, RunSpec, spec_from_toml
@@ -45,7 +45,7 @@ class Run:
         self.path, self.spec, self.manifest, self.tree = path, spec, manifest, tree
         self.origin = "loaded"
         self._posterior = posterior
-        self._temporary: Any = None
+        self._temporary: Any = None  # the handle of a temporary folder, which goes with the run
 
     @property
     def label(self) -> str:
@@ -87,9 +87,9 @@ class Run:
         if posterior.model.handwritten and not np.array_equal(rows, posterior.data.x):
             with precision(self.spec.inference.dtype):
                 posterior.check_rows_are_free()
-        prediction = Prediction(
-            posterior, self._values(), rows, self.spec.inference.seed, self.spec.inference.dtype
-        )
+        values = tree_draws(self.tree, posterior)
+        inference = self.spec.inference
+        prediction = Prediction(posterior, values, rows, inference.seed, inference.dtype)
         return prediction.f if raw else prediction
 
     def metrics(self) -> dict[str, float]:
@@ -106,14 +106,12 @@ class Run:
             raise InputError(f"{self.label}: the data have no test rows to score")
         return test_metrics(self.tree)
 
-    def _values(self) -> dict[str, np.ndarray]:
-        sites = self.posterior.sites
-        group = self.tree["posterior"]
-        return {site.name: np.asarray(group[tree_name(site.name)]) for site in sites}
-
     def __getstate__(self) -> dict[str, Any]:
         # What was pickled does not keep a temporary folder alive, and can do without one.
-        return {**self.__dict__, "_temporary": None, "tree": self.tree.load()}
+        for node in self.tree.subtree:  # DataTree.load passes over a variable named as its group
+            for variable in node.variables.values():
+                variable.load()
+        return {**self.__dict__, "_temporary": None}
 
     def __repr__(self) -> str:
         sizes = self.tree["posterior"].sizes

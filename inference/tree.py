@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from bnnzoo import store
 from bnnzoo.errors import InputError
 from bnnzoo.inference.chains import Chains
+from bnnzoo.inference.draws import Draws, FlatDraws, TreeDraws
 from bnnzoo.inference.evaluation import (
+    ConstrainedDraws,
     constrain_draws,
     pointwise_log_likelihood,
     total_log_likelihood,
@@ -29,12 +32,15 @@ PREDICTIVE_DRAWS = 200
 LIKELIHOOD_BYTES = 256_000_000
 """Most memory the pointwise log-likelihood may take before draws are thinned."""
 
+STREAMED = ("posterior", "unconstrained_posterior")
+"""Groups whose variables are too large for memory."""
+
 _KINDS = {"diverging": np.bool_, "n_steps": np.int64}
 """Statistics that are not real numbers."""
 
 
 def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> xr.DataTree:
-    """Everything a run keeps.
+    """Everything a run keeps but the draws of its sites, which :func:`site_draws` gives.
 
     Args:
         posterior: bound to its data.
@@ -44,15 +50,14 @@ def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> x
     """
     data = posterior.data
     assert data is not None
-    shape = chains.u.shape[:2]
-    flat = constrain_draws(posterior, chains.u.reshape(-1, posterior.dimension))
-    values = {name: v.reshape(*shape, *v.shape[1:]) for name, v in flat.items()}
+    values = constrain_draws(posterior, chains.u)
+    numbers = {d: np.arange(n) for d, n in zip(("chain", "draw"), values.shape, strict=True)}
     temperatures = {
         "posterior_temperature": posterior.posterior_temperature,
         "likelihood_temperature": posterior.likelihood_temperature,
     }
     groups = {
-        "posterior": _sites(values),
+        "posterior": xr.Dataset(coords=numbers, attrs=temperatures),
         "sample_stats": _statistics(
             chains.stats | {"virial": virial_ratios(posterior, chains.u)}, "draw"
         ),
@@ -60,7 +65,8 @@ def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> x
         "observed_data": xr.Dataset({"y": _rows(data.y, "row", "output")}),
         "constant_data": xr.Dataset({"x": _rows(data.x, "row")}),
     }
-    groups["posterior"].attrs |= temperatures
+    if not all(site.free for site in posterior.sites):
+        groups["unconstrained_posterior"] = xr.Dataset(coords=numbers)
     likelihood = _log_likelihood(posterior, chains.u)
     groups["function_draws"] = _function_draws(posterior, values, chains, likelihood, seed, dtype)
     if likelihood is not None:
@@ -79,20 +85,59 @@ def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> x
             }
         )
         groups["test_scores"] = _test_scores(posterior, values, seed + 3, dtype)
-    tree = xr.DataTree.from_dict({name: group for name, group in groups.items() if group})
+    tree = xr.DataTree.from_dict({name: group for name, group in groups.items() if group.variables})
     tree.attrs |= temperatures
     return tree
 
 
-def _sites(values: Mapping[str, np.ndarray]) -> xr.Dataset:
+def site_draws(posterior: Posterior, u: Draws) -> store.Stream:
+    """The tree's ``posterior`` group, and what it does not hold of the draws bit for bit.
+
+    Args:
+        posterior: the target.
+        u: unconstrained draws.
+    """
+    shapes = {f"posterior/{tree_name(s.name)}": s.shape for s in posterior.sites}
+    bound = [s for s in posterior.sites if not s.free]
+    shapes |= {f"unconstrained_posterior/{tree_name(s.name)}": s.free_shape for s in bound}
+    values = ConstrainedDraws(posterior, u)
+
+    def blocks() -> Iterator[dict[str, np.ndarray]]:
+        for start in range(0, u.count, values.piece):
+            raw = u.read(start, min(start + values.piece, u.count))
+            made = {f"posterior/{tree_name(k)}": v for k, v in values.constrain(raw).items()}
+            for site in bound:
+                own = raw[:, site.offset : site.offset + site.size]
+                name = f"unconstrained_posterior/{tree_name(site.name)}"
+                made[name] = own.reshape(-1, *site.free_shape)
+            yield made
+
+    return store.Stream(u.shape, shapes, posterior.x.dtype, blocks())
+
+
+def tree_draws(tree: xr.DataTree, posterior: Posterior) -> Draws:
+    """Constrained draws, by site, of a run's tree.
+
+    Args:
+        tree: of a run of this very posterior.
+        posterior: the target.
+    """
+    group = tree["posterior"].to_dataset()
+    return TreeDraws({s.name: group[tree_name(s.name)].variable for s in posterior.sites})
+
+
+def unconstrained_draws(tree: xr.DataTree, posterior: Posterior) -> Draws:
+    """Flat unconstrained draws of a run's tree: what its sampler gave, bit for bit.
+
+    Args:
+        tree: of a run of this very posterior.
+        posterior: the target.
+    """
     variables = {}
-    for site, array in values.items():
-        name = tree_name(site)
-        extra = [f"{name}_dim_{i}" for i in range(array.ndim - 2)]
-        variables[name] = xr.DataArray(array, dims=("chain", "draw", *extra))
-    made = xr.Dataset(variables)
-    sizes = dict(zip(("chain", "draw"), next(iter(values.values())).shape, strict=False))
-    return made.assign_coords({d: np.arange(n) for d, n in sizes.items()})
+    for site in posterior.sites:
+        group = tree["posterior" if site.free else "unconstrained_posterior"]
+        variables[site.name] = group[tree_name(site.name)].variable
+    return FlatDraws(TreeDraws(variables), tuple(variables))
 
 
 def _statistics(stats: Mapping[str, np.ndarray], dimension: str) -> xr.Dataset:
@@ -112,32 +157,30 @@ def _rows(array: np.ndarray, row: str, axis: str = "feature") -> xr.DataArray:
     return xr.DataArray(array.reshape(len(array), -1), dims=(row, axis))
 
 
-def _log_likelihood(posterior: Posterior, u: np.ndarray) -> xr.Dataset | None:
+def _log_likelihood(posterior: Posterior, u: Draws) -> xr.Dataset | None:
     """Pointwise terms, thinned where they would not fit; None for a model without terms a row."""
-    chains, draws = u.shape[:2]
+    chains, draws = u.shape
     step = max(1, -(-chains * draws * posterior.rows * 4 // LIKELIHOOD_BYTES))
-    kept = u[:, ::step]
     try:
-        terms = pointwise_log_likelihood(posterior, kept.reshape(-1, posterior.dimension))
+        terms = pointwise_log_likelihood(posterior, u.select(step=step))
     except InputError:
         return None
-    array = xr.DataArray(terms.reshape(*kept.shape[:2], -1), dims=("chain", "draw", "row"))
+    array = xr.DataArray(terms, dims=("chain", "draw", "row"))
     made = xr.Dataset({"y": array}, attrs={"thinned_by": step, "units": "original, untempered"})
     return made.assign_coords(chain=np.arange(chains), draw=np.arange(draws)[::step])
 
 
 def _target_draws(
     posterior: Posterior,
-    values: Mapping[str, np.ndarray],
+    values: Draws,
     x: np.ndarray,
     row: str,
     seed: int,
     dtype: str,
 ) -> xr.Dataset:
-    chains, draws = next(iter(values.values())).shape[:2]
+    chains, draws = values.shape
     step = max(1, -(-chains * draws // PREDICTIVE_DRAWS))
-    kept = {name: array[:, ::step] for name, array in values.items()}
-    y = Prediction(posterior, kept, x, seed, dtype).draws
+    y = Prediction(posterior, values.select(step=step), x, seed, dtype).draws
     y = (
         y.astype(np.int64)
         if posterior.data is not None and posterior.data.task == "classification"
@@ -148,25 +191,24 @@ def _target_draws(
     return made.assign_coords(chain=np.arange(chains), draw=np.arange(draws)[::step])
 
 
-def score_again(tree: xr.DataTree, posterior: Posterior, seed: int, dtype: str) -> None:
-    """Replace a tree's test scores, where it has them, by those of the draws it has now.
+def score_again(
+    tree: xr.DataTree, posterior: Posterior, values: Draws, seed: int, dtype: str
+) -> None:
+    """Replace a tree's test scores, where it has them, by those of other draws.
 
     Args:
         tree: changed in place.
         posterior: bound to its data.
+        values: constrained draws by site.
         seed: of predictive draws.
         dtype: precision of the run.
     """
     if "test_scores" in tree.children:
-        group = tree["posterior"]
-        values = {s.name: group[tree_name(s.name)].to_numpy() for s in posterior.sites}
         scores = _test_scores(posterior, values, seed + 3, dtype)
         tree["test_scores"] = xr.DataTree(scores)
 
 
-def _test_scores(
-    posterior: Posterior, values: Mapping[str, np.ndarray], seed: int, dtype: str
-) -> xr.Dataset:
+def _test_scores(posterior: Posterior, values: Draws, seed: int, dtype: str) -> xr.Dataset:
     data = posterior.data
     assert data is not None and data.x_test is not None and data.y_test is not None
     prediction = Prediction(posterior, values, data.x_test, seed, dtype)
@@ -186,7 +228,7 @@ def _test_scores(
 
 def _function_draws(
     posterior: Posterior,
-    values: Mapping[str, np.ndarray],
+    values: Draws,
     chains: Chains,
     likelihood: xr.Dataset | None,
     seed: int,
@@ -212,8 +254,7 @@ def _function_draws(
     if likelihood is not None and likelihood.sizes["draw"] == chains.u.shape[1]:
         total = likelihood["y"].sum("row").to_numpy()
     else:
-        total = total_log_likelihood(posterior, chains.u.reshape(-1, posterior.dimension))
-        total = total.reshape(chains.u.shape[:2])
+        total = total_log_likelihood(posterior, chains.u)
     made = xr.Dataset(
         {
             "f": xr.DataArray(f, dims=("chain", "draw", "point", "output")),

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from bnnzoo.inference.backend import Flag
+from bnnzoo.inference.draws import Draws
 from bnnzoo.inference.evaluation import PIECE_TERMS, in_pieces
 from bnnzoo.metrics._montecarlo import mean_with_error
 from bnnzoo.models.posterior import Posterior
@@ -30,8 +31,11 @@ ERRORS = 5.0
 MOST_DRAWS = 1000
 """Draws of a chain looked at: a gradient each."""
 
+MEAN_DRAWS = 64
+"""Draws averaged at once."""
 
-def virial_ratios(posterior: Posterior, u: np.ndarray) -> np.ndarray:
+
+def virial_ratios(posterior: Posterior, u: Draws) -> np.ndarray:
     """-(u - c) . grad log_density(u) / d of every draw; its mean is 1 under the target.
 
     The centre c of a chain is the mean of the others, which does not depend on its draws; with one
@@ -39,27 +43,37 @@ def virial_ratios(posterior: Posterior, u: np.ndarray) -> np.ndarray:
 
     Args:
         posterior: the target.
-        u: unconstrained draws ``(chain, draw, dim)``.
+        u: unconstrained draws.
 
     Returns:
         ``(chain, draw)``: NaN where a draw or its gradient is not finite, and between the draws
         looked at, at most ``MOST_DRAWS`` evenly spaced ones a chain.
     """
-    chains, draws, dimension = u.shape
+    (chains, draws), dimension = u.shape, posterior.dimension
     made = np.full((chains, draws), np.nan)
     step = max(1, -(-draws // MOST_DRAWS))
-    with np.errstate(invalid="ignore"):
-        means = u.mean(1, dtype=np.float64)
+    means = np.stack([_mean(u.select([chain])) for chain in range(chains)])
     usable = np.isfinite(means).all(1)
     size = max(1, min(256, PIECE_TERMS // max(posterior.rows, dimension)))
     for chain in range(chains):
         others = means[usable & (np.arange(chains) != chain)]
         centre = others.mean(0) if len(others) else np.zeros(dimension)
-        kept = u[chain, ::step]
-        arguments = (kept, np.broadcast_to(centre.astype(u.dtype), kept.shape))
-        pieces = in_pieces(lambda part: _ratios(posterior, *part), arguments, len(kept), size)
+        centre = centre.astype(posterior.x.dtype)
+
+        def ratios(part: np.ndarray, _: np.ndarray, centre: np.ndarray = centre) -> Array:
+            return _ratios(posterior, part, centre)
+
+        pieces = in_pieces(ratios, u.select([chain], step), size)
         made[chain, ::step] = np.concatenate([out for _, out in pieces])
     return np.where(np.isfinite(made), made, np.nan)
+
+
+def _mean(u: Draws) -> np.ndarray:
+    """``(dim,)``, in double precision."""
+    with np.errstate(invalid="ignore"):
+        starts = range(0, u.count, MEAN_DRAWS)
+        parts = (u.read(i, min(i + MEAN_DRAWS, u.count)) for i in starts)
+        return np.sum([part.sum(0, dtype=np.float64) for part in parts], axis=0) / u.count
 
 
 # Unoptimised, for it costs a gradient a draw where the draws cost a hundred: half the compilation.

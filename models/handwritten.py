@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from bnnzoo.errors import InputError
 from bnnzoo.specs import Component, RunSpec
 
 if TYPE_CHECKING:
@@ -75,10 +76,21 @@ class HandwrittenModel:
 
 
 def as_model(model: Any) -> Model | HandwrittenModel:
-    """``model`` if it is one of ours, else the hand-written NumPyro model it is."""
+    """``model`` if it is one of ours, else the hand-written NumPyro model it is.
+
+    Raises:
+        InputError: it cannot be called.
+    """
     from bnnzoo.models.model import Model
 
-    return model if isinstance(model, (Model, HandwrittenModel)) else HandwrittenModel(model)
+    if isinstance(model, (Model, HandwrittenModel)):
+        return model
+    if not callable(model):
+        raise InputError(
+            f"model {model!r}: one from make_model or load_model is needed, or a NumPyro model "
+            "(x, y=None)"
+        )
+    return HandwrittenModel(model)
 
 
 def source_hash(fn: Callable[..., Any]) -> str:

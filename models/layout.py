@@ -10,7 +10,11 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 from jax.extend.core import Jaxpr, Literal
-from numpyro.distributions.transforms import biject_to
+from numpyro.distributions.transforms import (
+    IdentityTransform,
+    IndependentTransform,
+    biject_to,
+)
 
 from bnnzoo.errors import InputError
 from bnnzoo.models import score
@@ -32,25 +36,28 @@ def find_sites(model: Callable[..., Any], x: Any, y: Any) -> tuple[Site, ...]:
     if not shapes:
         raise InputError("the model samples nothing: it needs a latent numpyro.sample site")
     _refuse_collisions(shapes)
-    conditional = _conditional_sites(model, x, y, {n: shape for n, (shape, _) in shapes.items()})
+    conditional = _conditional_sites(model, x, y, {n: shape for n, (shape, _, _) in shapes.items()})
     sites: list[Site] = []
-    for name, (shape, free_shape) in shapes.items():
+    for name, (shape, free_shape, free) in shapes.items():
         offset = sites[-1].offset + sites[-1].size if sites else 0
-        sites.append(Site(name, shape, free_shape, offset, name in conditional))
+        sites.append(Site(name, shape, free_shape, offset, name in conditional, free))
     return tuple(sites)
 
 
 def site_shapes(
     model: Callable[..., Any], x: Any, y: Any
-) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Shape and unconstrained shape of every latent site, by abstract evaluation."""
-    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], bool]]:
+    """Shape and unconstrained shape of every latent site, by abstract evaluation.
+
+    With them, whether its constrained value is the unconstrained one.
+    """
+    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...], bool]] = {}
 
     def note(name: str, fn: dist.Distribution) -> tuple[Array, Array]:
         transform = biject_to(fn.support)
         shape = tuple(fn.shape())
         free_shape = tuple(transform.inverse_shape(shape))
-        shapes[name] = (shape, free_shape)
+        shapes[name] = (shape, free_shape, _is_identity(transform))
         return transform(jnp.zeros(free_shape)), jnp.zeros(())
 
     def trace(x: Any, y: Any) -> Array:
@@ -58,6 +65,12 @@ def site_shapes(
 
     jax.eval_shape(trace, x, y)
     return shapes
+
+
+def _is_identity(transform: Any) -> bool:
+    while isinstance(transform, IndependentTransform):
+        transform = transform.base_transform
+    return isinstance(transform, IdentityTransform)
 
 
 RESERVED = ("chain", "draw")

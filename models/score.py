@@ -28,6 +28,7 @@ class Site:
         free_shape: of the unconstrained value.
         offset: its first element in ``u``.
         conditional: its distribution depends on another latent site.
+        free: its value is its unconstrained value.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Site:
     free_shape: tuple[int, ...]
     offset: int
     conditional: bool = False
+    free: bool = False
 
     @property
     def size(self) -> int:

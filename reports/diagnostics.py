@@ -8,6 +8,7 @@ effective sample size are therefore taken of function values and of the log-like
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -35,6 +36,9 @@ WEIGHTS_CHECKED = 60
 
 TRACE_POINTS = 120
 """Steps of an optimiser's trace that are kept for the figure."""
+
+READ_BYTES = 32 * 2**20
+"""Most of a site that is in memory at once."""
 
 MIN_DRAWS = 4
 """Fewer draws a chain leave R-hat and ESS undefined."""
@@ -198,14 +202,16 @@ def _weights(posterior: xr.Dataset | None) -> dict[str, Any]:
     }
     if posterior is None or not posterior.data_vars:
         return empty
-    sites = [_stacked(site, 2) for site in posterior.data_vars.values()]
-    flat = [site.reshape(*site.shape[:2], -1) for site in sites]
-    ends = np.cumsum([site.shape[2] for site in flat])
+    sites = list(posterior.data_vars.values())
+    sizes = [math.prod(n for d, n in s.sizes.items() if d not in ("chain", "draw")) for s in sites]
+    ends = np.cumsum(sizes)
     total = int(ends[-1])
     picked = np.unique(np.linspace(0, total - 1, min(total, WEIGHTS_CHECKED)).astype(int))
     owner = np.searchsorted(ends, picked, side="right")
-    starts = ends - [site.shape[2] for site in flat]
-    values = np.stack([flat[o][:, :, i - starts[o]] for o, i in zip(owner, picked, strict=True)], 2)
+    values = np.concatenate(
+        [_elements(sites[o], picked[owner == o] - (ends[o] - sizes[o])) for o in np.unique(owner)],
+        axis=2,
+    )
     found = rhat(values)
     known = found[~np.isnan(found)]
     made = empty | {"count": total, "checked": len(picked)}
@@ -215,6 +221,21 @@ def _weights(posterior: xr.Dataset | None) -> dict[str, Any]:
             "rhat_median": float(np.median(known)),
             "rhat_max": float(known.max()),
         }
+    return made
+
+
+def _elements(site: xr.DataArray, wanted: np.ndarray) -> np.ndarray:
+    """Some elements ``(chain, draw, element)`` of a site that may be larger than memory."""
+    variable = site.variable
+    if variable.dims[:2] != ("chain", "draw"):
+        variable = variable.transpose("chain", "draw", ...)
+    chains, draws = variable.shape[:2]
+    step = max(1, READ_BYTES * chains * draws // max(variable.nbytes, 1))
+    made = np.empty((chains, draws, len(wanted)), variable.dtype)
+    for chain in range(chains):
+        for first in range(0, draws, step):
+            part = np.asarray(variable[chain, first : first + step])
+            made[chain, first : first + step] = part.reshape(len(part), -1)[:, wanted]
     return made
 
 

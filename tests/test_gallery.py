@@ -95,8 +95,15 @@ CLAIMS: dict[str, Callable[[Any], None]] = {
 }
 
 
+QUICK = ("01_table", "05_counts", "06_classes", "10_own")
+"""What `make test` runs: a table, counts, classes, own models. `make validate` runs the rest."""
+
+
 @pytest.mark.filterwarnings("ignore::bnnzoo.errors.DataWarning")
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in QUICK else pytest.mark.validate) for n in CLAIMS],
+)
 def test_example(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with plt.rc_context():

@@ -15,14 +15,17 @@ from bnnzoo.store._checkpoint import (
 )
 from bnnzoo.store._manifest import FORMAT, file_hashes, read_manifest, verify, write_manifest
 from bnnzoo.store._prepare import discard_unstarted, prepare, replace_spec, sweep
-from bnnzoo.store._tree import read_tree, write_tree
+from bnnzoo.store._stream import Stream
+from bnnzoo.store._tree import open_tree, read_tree, write_tree
 
 __all__ = [
     "FORMAT",
+    "Stream",
     "discard_unstarted",
     "file_hashes",
     "load_checkpoint",
     "load_ends",
+    "open_tree",
     "prepare",
     "read_manifest",
     "read_tree",

@@ -8,25 +8,29 @@ from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bnnzoo.errors import CorruptRunError
 from bnnzoo.store._files import TREE_FOLDER, remove, storing, sync, sync_folder, temporary_for
 from bnnzoo.store._manifest import verify
+from bnnzoo.store._stream import Stream, fill
 
 if TYPE_CHECKING:
     import xarray as xr
 
-CHUNK_BYTES = 32 * 2**20
-"""A larger array is stored in several files, so that one draw can be read without all."""
+CHUNK_BYTES = 8 * 2**20
+"""A larger array is stored in several files, so that a few draws can be read without all."""
 
 _CODECS = {"bytes", "vlen-utf8"}  # what write_tree writes; others could name code to run
 
 
-def write_tree(path: str | Path, tree: xr.DataTree) -> None:
+def write_tree(path: str | Path, tree: xr.DataTree, stream: Stream | None = None) -> None:
     """Replace ``draws.zarr`` of the run at ``path`` by ``tree``.
 
     Args:
         path: the run folder.
         tree: groups of variables, in ArviZ's schema.
+        stream: variables of those groups that are not in ``tree``, a few draws at a time.
 
     Raises:
         StorageError: it could not be written; nothing half-written is left.
@@ -49,6 +53,8 @@ def write_tree(path: str | Path, tree: xr.DataTree) -> None:
                     consolidated=False,
                     encoding=encoding,
                 )
+                if stream is not None:
+                    fill(stream, _create(files, stream))
             files.finish()
             remove(target)
             os.replace(temporary, target)
@@ -73,9 +79,6 @@ def read_tree(path: str | Path) -> xr.DataTree:
         CorruptRunError: a file is missing, truncated, changed, or of a kind this version
             does not write.
     """
-    import xarray as xr
-    import zarr
-
     path = Path(path)
     manifest = verify(path)
     folder = path / TREE_FOLDER
@@ -84,10 +87,33 @@ def read_tree(path: str | Path) -> xr.DataTree:
         raise CorruptRunError(f"{folder} is missing: the run is not finished")
     for name in names:
         _refuse_unknown_codecs(path / name)
+    return open_tree(path)
+
+
+def open_tree(path: str | Path, keep: object = None) -> xr.DataTree:
+    """The tree of the run at ``path``, which this process wrote or has verified.
+
+    Args:
+        path: the run folder.
+        keep: kept as long as anything of the tree that was not read yet, such as the handle of a
+            temporary folder.
+
+    Returns:
+        As :func:`read_tree`.
+
+    Raises:
+        CorruptRunError: the tree cannot be read.
+    """
+    import xarray as xr
+    import zarr
+
+    folder = Path(path) / TREE_FOLDER
+    files: Any = zarr.storage.LocalStore(folder, read_only=True)
+    files.kept_for_reading = keep
     with zarr.config.set({"array.read_missing_chunks": False}):
         try:
-            return xr.open_datatree(
-                folder,
+            tree = xr.open_datatree(
+                files,
                 engine="zarr",
                 chunks=None,
                 zarr_format=3,
@@ -95,6 +121,28 @@ def read_tree(path: str | Path) -> xr.DataTree:
             )
         except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
             raise CorruptRunError(f"{folder} cannot be read: {error}") from error
+    for node in tree.subtree:  # no file stays open, and a tree that was read needs none
+        node.set_close(None)
+    return tree
+
+
+def _create(files: _Folder, stream: Stream) -> dict[str, Any]:
+    """An empty array for every variable of a stream."""
+    import zarr
+
+    root = zarr.open_group(zarr.storage.MemoryStore(files), mode="r+", zarr_format=3)
+    made = {}
+    for path, axes in stream.variables.items():
+        name = path.rpartition("/")[2]
+        shape = (*stream.shape, *axes)
+        made[path] = root.create_array(
+            path,
+            shape=shape,
+            dtype=stream.dtype,
+            dimension_names=["chain", "draw", *(f"{name}_dim_{i}" for i in range(len(axes)))],
+            **_layout(shape, np.dtype(stream.dtype).itemsize),
+        )
+    return made
 
 
 class _Folder(MutableMapping[str, Any]):
@@ -144,13 +192,14 @@ class _Folder(MutableMapping[str, Any]):
 def _encoding(node: xr.DataTree) -> dict[str, dict[str, Any]]:
     """Few files, no compression: draws are noise, which does not compress."""
     variables = node.to_dataset(inherit=False).variables
+    return {str(n): _layout(v.shape, v.dtype.itemsize) for n, v in variables.items()}
+
+
+def _layout(shape: tuple[int, ...], itemsize: int) -> dict[str, Any]:
     return {
-        str(name): {
-            "compressors": (),
-            "chunks": _chunks(variable.shape, variable.dtype.itemsize),
-            "chunk_key_encoding": {"name": "default", "separator": "."},  # no folder an axis
-        }
-        for name, variable in variables.items()
+        "compressors": (),
+        "chunks": _chunks(shape, itemsize),
+        "chunk_key_encoding": {"name": "default", "separator": "."},  # no folder an axis
     }
 
 

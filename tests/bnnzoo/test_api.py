@@ -119,3 +119,8 @@ def test_handwritten_model_in_a_plan():
         plan({"data": {"name": "gap"}, "prior": {"name": "laplace"}}, model)
     with pytest.raises(BnnzooError, match=r"unknown option model\.width"):
         plan({"data": {"name": "gap"}, "model": {"width": 3}}, model)
+
+
+def test_a_model_that_is_none_is_refused():
+    with pytest.raises(BnnzooError, match="model 'mlp': one from make_model or load_model"):
+        bz.fit("mlp", bz.load_dataset("gap", n=18))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import re
 import warnings
@@ -268,6 +269,7 @@ def test_what_is_pickled_or_copied_predicts_the_same(iris):
     kept, copied = pickle.dumps(model), copy.deepcopy(model)
     assert folder.exists()
     del model  # and its temporary folder
+    gc.collect()
     assert not folder.exists()
     for again in (pickle.loads(kept), copied):
         np.testing.assert_array_equal(again.predict_quantiles(x), before)

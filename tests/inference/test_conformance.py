@@ -237,7 +237,9 @@ def check_run(row):
         **{name: row[name] for name in settings},
     )
     tree = run.tree
-    assert set(tree.children) == GROUPS
+    bound = [site.name for site in run.posterior.sites if not site.free]
+    assert set(tree.children) == GROUPS | ({"unconstrained_posterior"} if bound else set())
+    assert not bound or set(tree["unconstrained_posterior"].data_vars) == set(bound)
     assert tree["posterior"].attrs["posterior_temperature"] == row["posterior_temperature"]
     assert tree["posterior"].attrs["likelihood_temperature"] == row["likelihood_temperature"]
 

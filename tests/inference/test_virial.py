@@ -15,6 +15,7 @@ import pytest
 
 import bnnzoo as bz
 from bnnzoo import registry
+from bnnzoo.inference.draws import ArrayDraws
 from bnnzoo.inference.loop import run_chains
 from bnnzoo.inference.precision import precision
 from bnnzoo.inference.virial import virial_flags, virial_ratios
@@ -88,7 +89,7 @@ def test_exact_draws_in_any_number_of_dimensions():
         mean, covariance = forms.known_noise_moments(forms.regression_data(), 0.3, 1.0)
         rng = np.random.default_rng(3)
         u = rng.multivariate_normal(mean, covariance, size=(4, 4000))
-        ratios = virial_ratios(posterior, u)
+        ratios = virial_ratios(posterior, ArrayDraws(u))
     seen = ratios[np.isfinite(ratios)]
     assert seen.shape == (4 * 1000,)  # every fourth draw
     # Relative errors of a mean of variance 2/d and, for a chi^2_d/d variable, of its variance.
@@ -102,7 +103,7 @@ def test_what_is_not_finite_is_left_out():
         posterior = Posterior(forms.known_noise, forms.regression_data())
         u = np.random.default_rng(0).normal(size=(3, 20, forms.FEATURES))
         u[1, 12:] = np.nan
-        ratios = virial_ratios(posterior, u)
+        ratios = virial_ratios(posterior, ArrayDraws(u))
     assert np.isfinite(ratios[[0, 2]]).all() and np.isnan(ratios[1, 12:]).all()
     mean, error = mean_with_error(ratios)
     assert np.isfinite([mean, error]).all()
