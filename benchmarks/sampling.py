@@ -1,6 +1,6 @@
 """Sampling speed: the exact backends, NumPyro's NUTS and the bare gradient, interleaved in one run.
 
-    python benchmarks/sampling.py [diabetes] [airfoil] [--repeats 3] [--draws 1000] [--warmup 1000]
+    python benchmarks/sampling.py [diabetes] [airfoil] [--repeats 3] [--draws 6000] [--warmup 1000]
 
 Cases: ``diabetes`` (1 x 50 tanh, learned noise) and ``airfoil`` (4 x 16 ReLU, heteroscedastic
 noise; needs the table, see docs/datasets.md). Writes ``benchmarks/results/sampling-CASE.json`` and
@@ -40,7 +40,14 @@ numpyro.set_host_device_count(os.cpu_count() or 1)  # for NumPyro's parallel cha
 
 RESULTS = Path(__file__).parent / "results"
 PEER = "numpyro nuts"
-OURS = ("hmc", "nuts", "adjusted-mclmc")
+OURS: dict[str, tuple[str, dict[str, float]]] = {
+    "hmc": ("hmc", {}),
+    "hmc, short": ("hmc", {"trajectory": 0.8, "target_acceptance": 0.8, "jitter": 0.5}),
+    "nuts": ("nuts", {}),
+    "adjusted-mclmc": ("adjusted-mclmc", {}),
+}
+"""Backends and their options, by name in the table."""
+
 POINTS = 20
 ENOUGH = 5000
 """Effective draws before standard deviations are compared."""
@@ -94,13 +101,14 @@ def bare_gradient_seconds(posterior: bz.Posterior, steps: int = 2000) -> float:
 
 
 def run_ours(
-    model: Any, data: bz.Dataset, backend: str, seed: int, args: argparse.Namespace
+    model: Any, data: bz.Dataset, name: str, seed: int, args: argparse.Namespace
 ) -> tuple[dict[str, float], np.ndarray]:
     """One run of a backend: its figures, and the function at the points."""
+    backend, options = OURS[name]
     jax.clear_caches()  # every repeat pays for its own compilation, as a newcomer does
     begun = time.perf_counter()
     sizes = {"chains": args.chains, "draws": args.draws, "warmup": args.warmup}
-    run = bz.fit(model, data, backend, seed=seed, progress=False, **sizes)
+    run = bz.fit(model, data, backend, seed=seed, progress=False, **sizes, **options)
     manifest = run.manifest
     f = run.tree["function_draws"]["f"].to_numpy()[..., 0]
     figures = {
@@ -217,7 +225,7 @@ def write(
     text = (
         f"# Sampling: {case}\n\n{machine}; {versions}; medians of {args.repeats} interleaved "
         f"repeats of {args.chains} chains, {args.warmup} + {args.draws} steps; one bare gradient "
-        f"takes {1e6 * bare:.0f} us.\n\n" + "\n".join(lines) + "\n"
+        f"takes {1e6 * bare:.0f} us.\n\n" + "\n".join(lines) + f"\n\n{_options()}\n"
     )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"sampling-{case}.md").write_text(text, encoding="utf-8")
@@ -228,13 +236,23 @@ def write(
     print(text)
 
 
+def _options() -> str:
+    """What was set otherwise than by default."""
+    said = [
+        f"`{name}`: " + ", ".join(f"{option} {value:g}" for option, value in options.items())
+        for name, (_, options) in OURS.items()
+        if options
+    ]
+    return f"All by default but {'; '.join(said)}."
+
+
 def main() -> None:
     """Run the cases named."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cases", nargs="*", help="diabetes, airfoil; diabetes if none is named")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--chains", type=int, default=2)
-    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--draws", type=int, default=6000)
     parser.add_argument("--warmup", type=int, default=1000)
     args = parser.parse_args()
     if unknown := set(args.cases) - set(CASES):

@@ -9,6 +9,7 @@ that is stopped anywhere goes on to the same draws.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -78,7 +79,7 @@ _find_candidates = jax.jit(find_candidates, compiler_options={"xla_backend_optim
 _climb_best = jax.jit(climb_best)
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 def _init(backend: Backend, posterior: Posterior, u: Array) -> Any:
     # Types as a segment returns them: a weakly typed leaf would compile the segment a second time.
     return jax.tree.map(_strong, backend.init(posterior, u))

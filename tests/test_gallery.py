@@ -95,8 +95,8 @@ CLAIMS: dict[str, Callable[[Any], None]] = {
 }
 
 
-QUICK = ("01_table", "05_counts", "06_classes", "10_own")
-"""What `make test` runs: a table, counts, classes, own models. `make validate` runs the rest."""
+QUICK = ("01_table", "06_classes")
+"""What `make test` runs: a regression and classes. `make validate` runs the rest."""
 
 
 @pytest.mark.filterwarnings("ignore::bnnzoo.errors.DataWarning")

@@ -44,7 +44,7 @@ class SMCOptions(Options):
         "the stage tempers.",
     )
     moves: Annotated[int, Field(gt=0)] = Field(
-        5, description="Trajectories of every particle in a stage."
+        5, description="Trajectories of every particle in a stage, and of one before it is a draw."
     )
     target_acceptance: Fraction = Field(
         0.8, description="Acceptance rate the step size is steered to, from stage to stage."
@@ -177,7 +177,7 @@ class SMC(Backend):
     def step(
         self, posterior: Posterior, state: SMCState, stage: Array, key: Array
     ) -> tuple[SMCState, Step]:
-        """One tempering stage of all particles, or one trajectory of one particle at the target.
+        """One tempering stage of all particles, or the moves of one particle at the target.
 
         Loops of no or one pass, not ``cond``: vmapped over chains, ``cond`` would run both.
         """
@@ -259,7 +259,11 @@ class SMC(Backend):
     def _move_one(
         self, posterior: Posterior, state: SMCState, key: Array
     ) -> tuple[SMCState, _Report]:
-        """One trajectory of the particle at the cursor; nothing is tuned any more."""
+        """The particle at the cursor is moved; nothing is tuned any more.
+
+        Draws that are as many apart as there are particles are of the same one, which no estimate
+        of effective draws sees: it has to have forgotten where it was.
+        """
         steps, largest = self._trajectories.leapfrogs(state.step_size)
         u, lp, acceptance = self._trajectories.move(
             _path(posterior, state.beta),
@@ -268,9 +272,10 @@ class SMC(Backend):
             step_size=largest,
             steps=steps,
             metric=state.inverse_mass_matrix,
-            count=1,
+            count=self.moves,
         )
-        report = _Report(lp, acceptance, largest, 1 + steps, jnp.asarray(self.particles))
+        gradients = 1 + self.moves * steps
+        report = _Report(lp, acceptance, largest, gradients, jnp.asarray(self.particles))
         return state._replace(u=state.u.at[state.cursor].set(u)), _like(report, state.beta)
 
     @property

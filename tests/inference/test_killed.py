@@ -103,6 +103,39 @@ def test_a_killed_run_resumes_to_the_same_draws(backend, kills, tmp_path):
     assert [p.name for p in folder.glob(".tmp-*")] == []
 
 
+FULL = """
+import resource, sys
+limit = int(sys.argv.pop())
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # the kernel refuses what is beyond it
+try:
+    exec(sys.argv.pop().replace("0.0, 10 ", "0.0, 100 "))
+except bz.errors.StorageError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.validate
+@pytest.mark.skipif(sys.platform == "win32", reason="resource is a module of Unix")
+@pytest.mark.parametrize(
+    ("limit", "kept"),
+    [(6_000, "piece"), (45_000, "tree")],
+    ids=["sampling", "tree"],
+)
+def test_a_disk_without_room_stops_with_a_line_and_a_run_that_goes_on(limit, kept, tmp_path):
+    """The smaller limit refuses a piece of the draws, the larger one the tree of all of them."""
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", FULL, str(folder), "hmc", str(DRAWS), SCRIPT, str(limit)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=300)
+    said = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and said.startswith(f"cannot write {folder}"), done.stderr
+    assert said.endswith("the file would exceed the size limit")
+    assert [p.name for p in folder.rglob(".tmp-*")] == []
+    assert (pieces(folder) >= 2 * (200 + DRAWS) // 100) == (kept == "tree")
+    resumed, expected = bz.resume(folder, progress=False), whole("hmc")
+    for name, values in expected.tree["posterior"].items():
+        np.testing.assert_array_equal(resumed.tree["posterior"][name].to_numpy(), values.to_numpy())
+
+
 @pytest.mark.validate
 def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path):
     """SIGINT, as Ctrl-C sends it, to the command line in the middle of sampling."""
