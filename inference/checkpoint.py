@@ -17,7 +17,7 @@ from bnnzoo.models.posterior import Posterior
 if TYPE_CHECKING:
     from bnnzoo.inference.chains import ChainResult
 
-PIECE_BYTES = 32 * 2**20
+PIECE_BYTES = 8 * 2**20
 """Draws of a chain that wait in memory for its next checkpoint."""
 
 
@@ -89,7 +89,7 @@ class Checkpoint:
         kept_stats, kept_warmup = self._kept.get(chain, (0, 0))
         arrays: dict[str, np.ndarray] = {}
         if fresh:
-            arrays["u"] = np.concatenate(fresh)
+            arrays["u"] = np.concatenate(fresh) if len(fresh) > 1 else fresh[0]
         for group, pieces in (
             ("stats", result.stats[kept_stats:]),
             ("warmup", result.warmup[kept_warmup:]),

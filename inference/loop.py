@@ -43,7 +43,7 @@ FIRST_STEPS = 1
 GROWTH = 8
 """Most by which a segment has more steps than the one before it."""
 
-SEGMENT_BYTES = 32_000_000
+SEGMENT_BYTES = 16_000_000
 """Most memory one chain's segment of draws may take on the device."""
 
 CHECKPOINT_SECONDS = 10.0

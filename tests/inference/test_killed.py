@@ -143,7 +143,13 @@ def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "bnnzoo", "fit", "--dataset", "gap", "--backend", "hmc"]
     command += ["--set", "network.widths=[3]", "--set", "data.n=20", "--set", "data.seed=0"]
     command += ["--seed", "5", "--chains", "2", "--warmup", "200", "--draws", "200000"]
-    child = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [*command, "--out", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets what it starts in the background ignore SIGINT, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while pieces(out) < 1:  # the first checkpoint is ten seconds into the run
         assert time.monotonic() < deadline and child.poll() is None
