@@ -11,6 +11,9 @@ from bnnzoo import registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LONG = ("sklearn.md",)
+"""Pages whose examples take most of a minute to compile: `make validate` runs them."""
+
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -22,7 +25,14 @@ def test_there_are_examples():
     assert blocks(ROOT / "README.md") and blocks(ROOT / "docs" / "extending.md")
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(p, id=p.name, marks=pytest.mark.validate if p.name in LONG else ())
+        for p in PAGES
+        if blocks(p)
+    ],
+)
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = {kind: set(registry.list_names(kind)) for kind in registry.KINDS}
