@@ -24,7 +24,7 @@ DRAWS = 256
 ROWS = 128
 """Rows of a piece, for models whose rows are independent given the parameters."""
 
-PIECE_PARAMETERS = 2**22
+PIECE_PARAMETERS = 2**21
 """Parameters of all draws of a piece: a larger network is taken in fewer draws."""
 
 WITH_CDF = (
@@ -106,7 +106,7 @@ def evaluate(
     y = y.astype(posterior.y.dtype)
     # A hand-written model may let one row's prediction depend on the others, so it sees all.
     block = len(x) if posterior.model.handwritten else ROWS
-    size = _piece_draws(posterior)
+    size = piece_draws(posterior)
     lean = posterior.for_new_rows()
     for number, first in enumerate(range(0, len(x), block)):
         rows = slice(first, min(first + block, len(x)))
@@ -175,7 +175,7 @@ class ConstrainedDraws(Draws):
 
     def __init__(self, posterior: Posterior, u: Draws) -> None:
         self.shape = u.shape
-        self.piece = _piece_draws(posterior)
+        self.piece = piece_draws(posterior)
         self._posterior, self._u = posterior, u
 
     def take(self, chain: int, which: slice) -> dict[str, np.ndarray]:
@@ -191,7 +191,8 @@ class ConstrainedDraws(Draws):
         """Constrained values of ``(draw, dim)``."""
         lean = self._posterior.for_new_rows()
         pieces = in_pieces(lambda part, _: _constrain(lean, part), ArrayDraws(u[None]), self.piece)
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *(out for _, out in pieces))
+        made = [out for _, out in pieces]
+        return made[0] if len(made) == 1 else jax.tree.map(lambda *p: np.concatenate(p), *made)
 
 
 def constrain_draws(posterior: Posterior, u: Draws) -> Draws:
@@ -227,9 +228,10 @@ def log_volume(posterior: Posterior) -> float:
     return float(np.sum(np.log(posterior.scaling.y_std)))
 
 
-def _piece_draws(posterior: Posterior) -> int:
+def piece_draws(posterior: Posterior) -> int:
+    """Draws worked on at once, all their parameters."""
     return max(1, min(DRAWS, PIECE_PARAMETERS // posterior.dimension))
 
 
 def _term_draws(posterior: Posterior) -> int:
-    return max(1, min(_piece_draws(posterior), PIECE_TERMS // posterior.rows))
+    return max(1, min(piece_draws(posterior), PIECE_TERMS // posterior.rows))

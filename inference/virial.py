@@ -18,7 +18,7 @@ from jax import Array
 
 from bnnzoo.inference.backend import Flag
 from bnnzoo.inference.draws import Draws
-from bnnzoo.inference.evaluation import PIECE_TERMS, in_pieces
+from bnnzoo.inference.evaluation import PIECE_TERMS, in_pieces, piece_draws
 from bnnzoo.metrics._montecarlo import mean_with_error
 from bnnzoo.models.posterior import Posterior
 
@@ -31,8 +31,6 @@ ERRORS = 5.0
 MOST_DRAWS = 1000
 """Draws of a chain looked at: a gradient each."""
 
-MEAN_DRAWS = 64
-"""Draws averaged at once."""
 
 
 def virial_ratios(posterior: Posterior, u: Draws) -> np.ndarray:
@@ -52,9 +50,9 @@ def virial_ratios(posterior: Posterior, u: Draws) -> np.ndarray:
     (chains, draws), dimension = u.shape, posterior.dimension
     made = np.full((chains, draws), np.nan)
     step = max(1, -(-draws // MOST_DRAWS))
-    means = np.stack([_mean(u.select([chain])) for chain in range(chains)])
-    usable = np.isfinite(means).all(1)
     size = max(1, min(256, PIECE_TERMS // max(posterior.rows, dimension)))
+    means = np.stack([_mean(u.select([chain]), piece_draws(posterior)) for chain in range(chains)])
+    usable = np.isfinite(means).all(1)
     for chain in range(chains):
         others = means[usable & (np.arange(chains) != chain)]
         centre = others.mean(0) if len(others) else np.zeros(dimension)
@@ -68,12 +66,13 @@ def virial_ratios(posterior: Posterior, u: Draws) -> np.ndarray:
     return np.where(np.isfinite(made), made, np.nan)
 
 
-def _mean(u: Draws) -> np.ndarray:
-    """``(dim,)``, in double precision."""
+def _mean(u: Draws, size: int) -> np.ndarray:
+    """``(dim,)``, in double precision, from ``size`` draws at once."""
+    total: np.ndarray | float = 0.0
     with np.errstate(invalid="ignore"):
-        starts = range(0, u.count, MEAN_DRAWS)
-        parts = (u.read(i, min(i + MEAN_DRAWS, u.count)) for i in starts)
-        return np.sum([part.sum(0, dtype=np.float64) for part in parts], axis=0) / u.count
+        for start in range(0, u.count, size):
+            total = total + u.read(start, min(start + size, u.count)).sum(0, dtype=np.float64)
+        return np.asarray(total / u.count)
 
 
 # Unoptimised, for it costs a gradient a draw where the draws cost a hundred: half the compilation.

@@ -36,19 +36,43 @@ def fill(stream: Stream, arrays: Mapping[str, Any]) -> None:
     Raises:
         ValueError: the blocks are not all the draws.
     """
-    waiting: dict[str, list[np.ndarray]] = {path: [] for path in arrays}
-    regions = {path: _regions(array) for path, array in arrays.items()}
-    due = {path: next(regions[path], None) for path in arrays}
+    writers = {path: _Writer(array, stream.dtype) for path, array in arrays.items()}
     for block in stream.blocks:
         for path, values in block.items():
-            waiting[path].append(np.array(values))  # a view would hold what it is a view of
-            while (region := due[path]) and sum(map(len, waiting[path])) >= region.draws:
-                ready = np.concatenate(waiting[path])
-                waiting[path] = [ready[region.draws :].copy()]
-                region.write(arrays[path], ready[: region.draws])
-                due[path] = next(regions[path], None)
-    if any(due.values()) or any(len(v) for parts in waiting.values() for v in parts):
+            writers[path].take(values)
+    if not all(writer.done for writer in writers.values()):
         raise ValueError("a stream's blocks are not all its draws")
+
+
+class _Writer:
+    """Gathers the draws of one variable to whole chunks, in one buffer for all of them.
+
+    Memory that is asked for and let go again and again would fragment.
+    """
+
+    def __init__(self, array: Any, dtype: Any) -> None:
+        self._array, self._regions = array, _regions(array)
+        self._region = next(self._regions, None)
+        most = 0 if self._region is None else self._region.draws  # the first is the largest
+        self._buffer = np.empty((most, *array.shape[2:]), dtype)
+        self._filled = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether every chunk is written."""
+        return self._region is None
+
+    def take(self, values: np.ndarray) -> None:
+        """The next draws, first axis ``draw``."""
+        while len(values):
+            if self._region is None:
+                raise ValueError("a stream's blocks are more than its draws")
+            count = min(len(values), self._region.draws - self._filled)
+            self._buffer[self._filled : self._filled + count] = values[:count]
+            self._filled, values = self._filled + count, values[count:]
+            if self._filled == self._region.draws:
+                self._region.write(self._array, self._buffer[: self._filled])
+                self._region, self._filled = next(self._regions, None), 0
 
 
 class _Region(NamedTuple):
