@@ -15,6 +15,8 @@ import jax
 import numpy as np
 import xarray as xr
 
+from bnnzoo.inference.memory import let_pass
+
 IN_MEMORY_BYTES = 128 * 2**20
 """Draws of a tree that take no more are read once and kept."""
 
@@ -136,6 +138,7 @@ class PieceDraws(Draws):
         if self._latest[0] is not piece:  # the next draws asked for are most likely of it too
             self._latest = (None, np.zeros(()))  # two pieces are never held
             self._latest = (piece, np.asarray(piece))
+            let_pass(self._latest[1].nbytes)
         return self._latest[1]
 
 
@@ -147,15 +150,18 @@ class TreeDraws(Draws):
     """
 
     def __init__(self, variables: Mapping[str, xr.Variable]) -> None:
-        small = sum(v.nbytes for v in variables.values()) <= IN_MEMORY_BYTES
+        self._small = sum(v.nbytes for v in variables.values()) <= IN_MEMORY_BYTES
         self._values: Mapping[str, Any] = (
-            {site: v.to_numpy() for site, v in variables.items()} if small else variables
+            {site: v.to_numpy() for site, v in variables.items()} if self._small else variables
         )
         first = next(iter(variables.values()))
         self.shape = (first.shape[0], first.shape[1])
 
     def take(self, chain: int, which: slice) -> dict[str, np.ndarray]:
-        return {site: np.asarray(values[chain, which]) for site, values in self._values.items()}
+        found = {site: np.asarray(values[chain, which]) for site, values in self._values.items()}
+        if not self._small:
+            let_pass(sum(values.nbytes for values in found.values()))
+        return found
 
 
 class FlatDraws(Draws):

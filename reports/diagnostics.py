@@ -37,7 +37,7 @@ WEIGHTS_CHECKED = 60
 TRACE_POINTS = 120
 """Steps of an optimiser's trace that are kept for the figure."""
 
-READ_BYTES = 32 * 2**20
+READ_BYTES = 8 * 2**20
 """Most of a site that is in memory at once."""
 
 MIN_DRAWS = 4
