@@ -2,8 +2,8 @@
 
 Every shape of data compiles its programs, which is where the time goes: the network is narrow, the
 chains are short, the backend is the real one. `make test` runs half of the checks of the regressor
-and those of classes; `make validate` the rest, and all again with the parts that the estimators come
-with.
+and of those of classes; `make validate` the rest, and all again with the parts that the estimators
+come with.
 """
 
 from __future__ import annotations
