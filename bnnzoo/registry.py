@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from bnnzoo.errors import BnnzooError, InputError, UnknownNameError
+from bnnzoo.errors import BnnzooError, InputError, UnknownNameError, hint
 from bnnzoo.options import NoOptions, Options, parse_options
 
 __all__ = [
+    "FACTS",
     "KINDS",
     "Card",
     "Entry",
@@ -40,6 +41,11 @@ KINDS: dict[str, tuple[str, ...]] = {
 """The kinds that exist, and the packages whose files hold the entries of each.
 
 Packages are searched in order, and no further than the name is found: those that load JAX last."""
+
+FACTS: dict[str, tuple[str, ...]] = {
+    "backends": ("exact for", "bias", "a draw costs", "memory", "choose it"),
+}
+"""By kind: what its entries are compared by, which are the headings of its table in the docs."""
 
 Tag = str | bool | tuple[str, ...]
 
@@ -73,6 +79,7 @@ class Card:
         references: papers, with the equation where there is one.
         tags: facts to select by; see :func:`list_names`.
         notes: what to watch out for, in full sentences.
+        facts: what entries of its kind are compared by, a few words each; see :data:`FACTS`.
     """
 
     kind: str
@@ -82,6 +89,7 @@ class Card:
     references: tuple[str, ...] = ()
     tags: Mapping[str, Tag] = field(default_factory=dict)
     notes: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain data, for JSON."""
@@ -93,6 +101,7 @@ class Card:
             "references": list(self.references),
             "tags": {k: list(v) if isinstance(v, tuple) else v for k, v in self.tags.items()},
             "notes": self.notes,
+            "facts": dict(self.facts),
         }
 
 
@@ -160,6 +169,7 @@ def register(
     references: Iterable[str] = (),
     tags: Mapping[str, Tag] | None = None,
     notes: str = "",
+    facts: Mapping[str, str] | None = None,
 ) -> Callable[[F], F]:
     """Decorator: make ``factory(options)`` available under ``name``.
 
@@ -171,19 +181,35 @@ def register(
         references: sources.
         tags: facts to select by.
         notes: cautions, in full sentences.
+        facts: a few words under each heading of :data:`FACTS` for this kind.
 
     Raises:
         UnknownNameError: no such kind.
-        BnnzooError: the name is taken.
+        BnnzooError: the name is taken, or a fact is under no heading of its kind.
     """
     _known_kind(kind)
+    facts = dict(facts or {})
+    if unknown := [heading for heading in facts if heading not in FACTS.get(kind, ())]:
+        raise BnnzooError(
+            f"{kind} are not compared by {unknown[0]!r}{hint('', FACTS.get(kind, ()))}"
+        )
 
     def decorate(factory: F) -> F:
         with _lock:
             if name in _entries[kind]:
                 raise BnnzooError(f"{kind.removesuffix('s')} {name!r} is registered twice")
             parameters = _parameters(options)
-            card = Card(kind, name, summary, parameters, tuple(references), dict(tags or {}), notes)
+            facts_in_order = {h: facts[h] for h in FACTS.get(kind, ()) if h in facts}
+            card = Card(
+                kind,
+                name,
+                summary,
+                parameters,
+                tuple(references),
+                dict(tags or {}),
+                notes,
+                facts_in_order,
+            )
             _entries[kind][name] = Entry(card, factory, options)
         return factory
 

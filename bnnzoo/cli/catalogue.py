@@ -99,6 +99,11 @@ def show_card(out: Console, card: Card) -> None:
             default = "required" if p.default == "required" else f"default {_shown(p.default)}"
             out.print(line.append(f", {default}", style="dim"))
             out.print(Padding(Text(p.description), (0, 0, 0, 6)))
+    if card.facts:
+        out.print("\nFacts", style="bold")
+        for heading, fact in card.facts.items():
+            line = Text("  ").append(heading, style="dim").append(f"  {fact}")
+            out.print(Padding(line, (0, 0, 0, 0)))
     if card.notes:
         out.print("\nNotes", style="bold")
         out.print(Padding(Text(card.notes), (0, 0, 0, 2)))

@@ -1,8 +1,12 @@
-"""``{catalogue} KIND``: the cards of a kind, read from the registry at every build."""
+"""The registry in the docs, read at every build.
+
+``{catalogue} KIND`` is the cards of a kind; ``{comparison} KIND`` the table of its facts.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from docutils import nodes
@@ -30,10 +34,48 @@ class Catalogue(SphinxDirective):
         return made
 
 
+class Comparison(SphinxDirective):
+    """One row an entry: its name, its facts, the paper it is from; grouped by family."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """A table for each family, in the order of the names."""
+        (kind,) = self.arguments
+        families: dict[str, list[Card]] = {}
+        for name in registry.list_names(kind):
+            card = registry.describe(kind, name)
+            families.setdefault(str(card.tags["family"]), []).append(card)
+        made: list[nodes.Node] = []
+        for family, cards in families.items():
+            made += [_rubric(family), _comparison(cards, registry.FACTS[kind])]
+        return made
+
+
+def _comparison(cards: list[Card], headings: Sequence[str]) -> nodes.table:
+    body = nodes.tbody()
+    for card in cards:
+        cells = [nodes.paragraph("", "", nodes.literal("", card.name))]
+        cells += [_text(card.facts[heading]) for heading in headings]
+        cells.append(_text(card.references[0]))
+        body += nodes.row("", *(nodes.entry("", cell) for cell in cells))
+    words = ("", *headings, "source")
+    heads = nodes.row("", *(nodes.entry("", _text(word)) for word in words))
+    columns = [nodes.colspec(colwidth=1) for _ in words]
+    group = nodes.tgroup("", *columns, nodes.thead("", heads), body, cols=len(words))
+    return nodes.table("", group)
+
+
 def _card(card: Card) -> list[nodes.Node]:
     made: list[nodes.Node] = [_text(card.summary)]
     if card.parameters:
         made.append(_options(card))
+    if card.facts:
+        items = [
+            nodes.list_item("", nodes.paragraph("", "", nodes.strong("", heading), _colon(fact)))
+            for heading, fact in card.facts.items()
+        ]
+        made.append(nodes.bullet_list("", *items))
     if card.notes:
         made.append(_text(card.notes))
     if card.references:
@@ -62,6 +104,10 @@ def _text(text: str) -> nodes.paragraph:
     return nodes.paragraph("", text)
 
 
+def _colon(text: str) -> nodes.Text:
+    return nodes.Text(f": {text}")
+
+
 def _rubric(text: str) -> nodes.rubric:
     return nodes.rubric("", text)
 
@@ -83,6 +129,7 @@ def _options(card: Card) -> nodes.table:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the directive."""
+    """Register the directives."""
     app.add_directive("catalogue", Catalogue)
+    app.add_directive("comparison", Comparison)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -117,6 +117,13 @@ class AdjustedMCLMC(Hamiltonian):
         "Carlo",
     ),
     tags={"exact": True, "family": "mcmc", "gradients": "full-batch"},
+    facts={
+        "exact for": "any posterior, any temperature",
+        "bias": "none",
+        "a draw costs": "a trajectory at unit speed, two gradients a step",
+        "memory": "a few vectors of the parameters",
+        "choose it": "as a second opinion on hmc by other dynamics",
+    },
     notes="Exact at every temperature. A step is two gradients. Kinetic energies are sums over "
     "dimensions: beyond some 100,000 parameters float32 rounds them by tenths of a nat.",
 )

@@ -280,6 +280,13 @@ def _refuse(site: Site, seen: Scored) -> None:
     options=EllipticalSliceOptions,
     references=("Murray, Adams & MacKay (2010), Elliptical Slice Sampling, fig. 2",),
     tags={"exact": True, "family": "mcmc", "gradients": "none"},
+    facts={
+        "exact for": "Gaussian weights, any temperature",
+        "bias": "none",
+        "a draw costs": "a few likelihoods, no gradient",
+        "memory": "two vectors of the parameters",
+        "choose it": "data are few, or there are no gradients",
+    },
     notes="Exact at every temperature, for Gaussian weights alone: the tempered prior N(m, T s^2) "
     "is sampled exactly and the likelihood to the power 1/(T L) decides. A positive site of other "
     "family (learned noise: half-normal) gets a Gaussian reference in log x with its prior's "

@@ -288,6 +288,13 @@ def _doubled(leaf: Any) -> Array:
         "for variances a layer",
     ),
     tags={"exact": True, "family": "mcmc", "gradients": "full-batch"},
+    facts={
+        "exact for": "inverse-gamma variances over Gaussian weights or noise, any temperature",
+        "bias": "none",
+        "a draw costs": "as hmc, and an exact draw of every variance",
+        "memory": "a few vectors of the parameters",
+        "choose it": "layer variances are learned (prior hierarchical)",
+    },
     notes="Exact at every temperature. For models with InverseGamma variances of Gaussian sites or "
     "of a Gaussian likelihood (prior 'hierarchical', or hand-written): given the rest such a "
     "variance is inverse-gamma with shape (a + 1)/T - 1 + d/2 and rate (b + |w|^2/(2 s^2))/T. That "

@@ -191,6 +191,13 @@ class HMC(Hamiltonian):
         "in Hamiltonian Monte Carlo, for ChEES",
     ),
     tags={"exact": True, "family": "mcmc", "gradients": "full-batch"},
+    facts={
+        "exact for": "any posterior, any temperature",
+        "bias": "none",
+        "a draw costs": "one trajectory: π/2 over the step size, 10 to 300 gradients",
+        "memory": "a few vectors of the parameters",
+        "choose it": "first: networks of any prior whose data fit in memory",
+    },
     notes="Exact at every temperature. The metric is estimated by Stan's windows; the trajectory "
     "is measured in it. With trajectory = 'chees' each chain climbs the ChEES criterion by its own "
     "trajectories, without the paper's averages over chains, and keeps the length when sampling "

@@ -229,6 +229,13 @@ def _adam() -> optax.GradientTransformation:
         "Roeder, Wu & Duvenaud (2017), Sticking the Landing, eq. 7",
     ),
     tags={"exact": False, "family": "variational", "gradients": "minibatch"},
+    facts={
+        "exact for": "independent Gaussian posteriors",
+        "bias": "does not vanish: variances too small",
+        "a draw costs": "nothing, after the fit",
+        "memory": "two vectors of the parameters and Adam's two",
+        "choose it": "data too many for full gradients, or a first look; not for intervals",
+    },
     notes="Fits the tempered posterior in unconstrained coordinates. A chain is an independent "
     "restart; warmup is the number of optimisation steps. Underestimates variances; with many "
     "units the bound prefers weights at the prior.",

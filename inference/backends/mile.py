@@ -200,6 +200,13 @@ class MILE(Microcanonical):
         "Robnik & Seljak (2023), Microcanonical Langevin Monte Carlo",
     ),
     tags={"exact": False, "family": "mcmc", "gradients": "full-batch"},
+    facts={
+        "exact for": "an energy error of zero, in chains that leave their mode",
+        "bias": "as mclmc; modes weigh by how often Adam finds them",
+        "a draw costs": "as mclmc, after the optimisation",
+        "memory": "a few vectors of the parameters",
+        "choose it": "a network whose modes need good starts",
+    },
     notes="Exact in two limits alone: an energy error of zero, and chains that leave the mode they "
     "start in; chains that do not weigh modes by how often Adam finds them. Members climb the "
     "target at its temperatures.",

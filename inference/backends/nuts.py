@@ -70,6 +70,13 @@ class NUTS(Hamiltonian):
         "Betancourt (2017), A Conceptual Introduction to Hamiltonian Monte Carlo, app. A",
     ),
     tags={"exact": True, "family": "mcmc", "gradients": "full-batch"},
+    facts={
+        "exact for": "any posterior, any temperature",
+        "bias": "none",
+        "a draw costs": "a tree of up to 2^max_tree_depth gradients",
+        "memory": "a few vectors a level of the tree",
+        "choose it": "hierarchies, hand-written models, or as a check of hmc",
+    },
     notes="Exact at every temperature. A network's posterior takes 50 to 1000 gradients a draw; "
     "hmc with a fixed trajectory is often several times cheaper.",
 )

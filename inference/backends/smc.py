@@ -379,6 +379,13 @@ MASKED = "is masked, which its draws are not; nuts and hmc can treat it"
         "Sequential Monte Carlo",
     ),
     tags={"exact": True, "family": "smc", "gradients": "full-batch", "evidence": True},
+    facts={
+        "exact for": "any posterior as particles grow, any temperature",
+        "bias": "1 / particles",
+        "a draw costs": "five trajectories, after the tempering of all particles",
+        "memory": "all particles at once",
+        "choose it": "few parameters in separate modes, or the evidence is wanted",
+    },
     notes="A chain is one independent run: it draws its particles from the prior and takes them "
     "to the target in as many warm-up steps as the weights ask for; a warm-up step after that is "
     "one trajectory of one particle. A draw is the next particle of the population, moved by one "

@@ -195,3 +195,14 @@ def test_data_sets_are_found_by_task_and_source():
         "step",
     ]
     assert "digits" in registry.list_names("datasets", task="classification")
+
+
+def test_facts_are_in_the_order_of_their_headings_and_no_others(widgets, monkeypatch):
+    monkeypatch.setitem(registry.FACTS, "widgets", ("weight", "price"))
+    add("one", facts={"price": "low", "weight": "light"})
+    card = registry.describe("widgets", "one")
+    assert list(card.facts.items()) == [("weight", "light"), ("price", "low")]
+    assert card.to_dict()["facts"] == {"weight": "light", "price": "low"}
+    with pytest.raises(BnnzooError, match="'colour'.*price"):
+        add("two", facts={"colour": "red"})
+    assert registry.list_names("widgets") == ["one"]

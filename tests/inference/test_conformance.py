@@ -318,6 +318,14 @@ def quick_rows():
     return rows
 
 
+@pytest.mark.parametrize("backend", FACTORS["backend"])
+def test_a_backend_can_be_compared(backend):
+    """Its card has every fact of the table in the docs, and the paper it is from."""
+    card = registry.describe("backends", backend)
+    assert tuple(card.facts) == registry.FACTS["backends"] and card.references
+    assert {"exact", "family", "gradients"} <= set(card.tags)
+
+
 @rows_of(quick_rows())
 def test_every_backend(row):
     check_run(row)
