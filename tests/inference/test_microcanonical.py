@@ -158,7 +158,7 @@ def test_the_adjusted_law_at_every_temperature(which):
 @pytest.mark.parametrize("seed", range(1, 11))
 @pytest.mark.parametrize("which", list(TARGETS))
 def test_the_adjusted_law_with_many_draws(which, seed):
-    check_law(which, draws=40_000, least=10_000, seed=seed)
+    check_law(which, draws=100_000, least=10_000, seed=seed)
 
 
 # -- the unadjusted ones are nearly so, and say how nearly --------------------------------------
