@@ -55,7 +55,7 @@ class FullGaussian(Family):
         return Cholesky(u, jnp.full_like(u, jnp.log(std)), jnp.zeros((u.size, u.size), u.dtype))
 
     def draw(self, parameters: Cholesky, noise: Array) -> Array:
-        """m + L z."""
+        """Location and factor: m + L z."""
         mixed = noise + jnp.tril(parameters.lower, -1) @ noise
         return parameters.mean + jnp.exp(parameters.log_std) * mixed
 

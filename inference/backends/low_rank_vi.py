@@ -63,7 +63,7 @@ class LowRankGaussian(Family):
         return Factor(u, jnp.full_like(u, jnp.log(std)), factor / self.rank**0.5)
 
     def draw(self, parameters: Factor, noise: Array) -> Array:
-        """m + S (z + F e)."""
+        """Own and shared noise: m + S (z + F e)."""
         own, shared = noise[: self.dimension], noise[self.dimension :]
         mixed = own + parameters.factor @ shared
         return parameters.mean + jnp.exp(parameters.log_std) * mixed

@@ -42,7 +42,7 @@ class FactorisedGaussian(Family):
         return Factors(u, jnp.full_like(u, jnp.log(std)))
 
     def draw(self, parameters: Factors, noise: Array) -> Array:
-        """m + s z."""
+        """Location and scale."""
         return parameters.mean + jnp.exp(parameters.log_std) * noise
 
     def log_density(self, parameters: Factors, u: Array) -> Array:
