@@ -93,8 +93,12 @@ def with_gaussian_weights(
     sites = {site.name: site for site in posterior.sites}
     paths = [info.path for info in bound.infos]
     means, variances = ({p: sites[p].take(v) for p in paths} for v in (mean, variance))
-    made, made.model = copy.copy(posterior), copy.copy(posterior.model)
-    made.model.bound = RowwiseNetwork(bound, means, variances, key)
+    made, model = copy.copy(posterior), object.__new__(type(posterior.model))
+    # Not copy.copy: that pickles, and a model inside a traced function cannot be.
+    model.__dict__ |= posterior.model.__dict__ | {
+        "bound": RowwiseNetwork(bound, means, variances, key)
+    }
+    made.model = model
     return made
 
 
@@ -117,7 +121,7 @@ def why_not(posterior: Posterior) -> str | None:
 
     def trace(x: Array, u: Array) -> Array:
         made = with_gaussian_weights(posterior, u, u + 1.0, jax.random.key(0))
-        return made.model.bound.apply({i.path: i for i in made.model.bound.infos}, x)
+        return made.model.bound.apply(made.model.bound.means, x)
 
     try:
         jax.eval_shape(trace, rows, u)
@@ -202,7 +206,14 @@ def _bind(equation: Any, given: list[Any]) -> list[Any]:
         for variable, value in zip(equation.invars, given, strict=True)
         if not isinstance(variable, Literal)
     }
-    alone = Jaxpr((), list(inside), equation.outvars, [equation], equation.effects)
+    alone = Jaxpr(
+        (),
+        list(inside),
+        equation.outvars,
+        [equation],
+        equation.effects,
+        debug_info=api_util.debug_info("equation", _bind, (equation, given), {}),
+    )
     return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*inside.values())
 
 

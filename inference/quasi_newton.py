@@ -76,6 +76,15 @@ class PathGaussian(NamedTuple):
         log_det = jnp.sum(jnp.log(self.scale)) + jnp.sum(jnp.log(jnp.diag(self.inner)))
         return u, -0.5 * jnp.sum(noise**2) - log_det - 0.5 * noise.size * LOG_2PI
 
+    def log_density(self, u: Array) -> Array:
+        """Log density at any position ``(dim,)``."""
+        w = (u - self.mean) / self.scale
+        along = self.basis.T @ w
+        inside = solve_triangular(self.inner, along, lower=True)
+        square = w @ w - along @ along + inside @ inside
+        log_det = jnp.sum(jnp.log(self.scale)) + jnp.sum(jnp.log(jnp.diag(self.inner)))
+        return -0.5 * square - log_det - 0.5 * u.size * LOG_2PI
+
 
 def climb(
     log_density: Callable[[Array], Array], u: Array, steps: int, memory: int, tolerance: float

@@ -123,15 +123,19 @@ class Fall(NamedTuple):
 
     Attributes:
         mean: running mean of the bound.
-        variance: running variance of it.
-        highest: the largest running mean after the first steps.
+        noise: running variance of a single estimate, from differences of neighbours.
+        before: the last estimate.
+        highest: the largest running mean so far, or the first estimate.
+        margin: how far below it the running mean may be.
         best: the parameters there.
         rate: what failed steps have left of the learning rate.
     """
 
     mean: Array
-    variance: Array
+    noise: Array
+    before: Array
     highest: Array
+    margin: Array
     best: Any
     rate: Array
 
@@ -216,7 +220,7 @@ class Variational(Backend):
         us = jnp.broadcast_to(u, (self.samples, u.size))
         size = jax.eval_shape(family.whitened, parameters, parameters, us).shape
         low = jnp.asarray(-jnp.inf, u.dtype)
-        fall = Fall(zero, zero, low, parameters, jnp.ones((), u.dtype))
+        fall = Fall(zero, zero, zero, low, zero, parameters, jnp.ones((), u.dtype))
         sums = jnp.zeros((2, *size), u.dtype)
         adam = _adam().init(parameters)
         return VariationalState(parameters, adam, zero, sums, zero, parameters, fall)
@@ -297,9 +301,9 @@ class Variational(Backend):
         average = jax.tree.map(
             lambda a, p: jnp.where(seen > 0, a + last * (p - a) / jnp.maximum(seen, 1.0), p),
             state.average,
-            parameters,
+            state.parameters,  # whose bound is known to be finite
         )
-        fall = _follow(state.fall, elbo, parameters, state.done)
+        fall = _follow(state.fall, elbo, state.parameters, state.done)
         moved = VariationalState(
             parameters,
             optimiser,
@@ -309,9 +313,12 @@ class Variational(Backend):
             average,
             fall,
         )
-        # A step that is not finite is not taken, and those to come are half as long.
+        # Where the bound is not finite the last step went too far: back to the best state, and the
+        # steps to come are half as long.
         halved = state.fall._replace(rate=0.5 * state.fall.rate)
-        stayed = state._replace(done=state.done + 1.0, fall=halved)
+        stayed = state._replace(
+            parameters=state.fall.best, done=state.done + 1.0, fall=halved
+        )
         state = _choose(good, moved, stayed)
         spent = jnp.asarray(self.samples, lp.dtype)
         stats = {"lp": lp, "elbo": elbo, "remaining": _remaining(state), "gradients": spent}
@@ -342,8 +349,7 @@ def bound_flags(stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> 
         return [
             Flag(
                 "unconverged",
-                "the bound fell far below its best, where the draws are from; "
-                "lower learning_rate or raise samples",
+                "the bound fell far below its best, where the draws are from; lower learning_rate",
             )
         ]
     found = []
@@ -401,19 +407,31 @@ def _remaining(state: VariationalState) -> Array:
 
 
 def _follow(fall: Fall, elbo: Array, parameters: Any, done: Array) -> Fall:
-    """Running moments of the bound; the best parameters once they rest on enough steps."""
+    """Running moments of a bound, and the best parameters so far.
+
+    The first estimate stands for itself until a running mean rests on enough steps; as its noise
+    is not known, it counts as fallen from only where the bound has lost as much again.
+    """
+    first = jnp.isneginf(fall.highest)
     weight = jnp.maximum(MEMORY, 1.0 / (done + 1.0))
-    change = elbo - fall.mean
-    mean = fall.mean + weight * change
-    variance = (1.0 - weight) * (fall.variance + weight * change**2)
-    better = (mean > fall.highest) & (done >= 1.0 / MEMORY)
-    best = _choose(better | (done < 1.0 / MEMORY), parameters, fall.best)
-    return Fall(mean, variance, jnp.where(better, mean, fall.highest), best, fall.rate)
+    mean = jnp.where(first, elbo, fall.mean + weight * (elbo - fall.mean))
+    change = jnp.where(first, 0.0, elbo - fall.before)
+    noise = (1.0 - weight) * fall.noise + weight * 0.5 * change**2
+    better = first | ((done >= 1.0 / MEMORY) & (mean > fall.highest))
+    margin = FALL_NATS + jnp.where(first, jnp.abs(elbo), FALL_ERRORS * jnp.sqrt(MEMORY * noise))
+    return Fall(
+        mean,
+        noise,
+        elbo,
+        jnp.where(better, mean, fall.highest),
+        jnp.where(better, margin, fall.margin),
+        _choose(better, parameters, fall.best),
+        fall.rate,
+    )
 
 
 def _has_fallen(fall: Fall) -> Array:
-    error = jnp.sqrt(MEMORY * fall.variance)
-    return fall.highest - fall.mean > FALL_NATS + FALL_ERRORS * error
+    return fall.highest - fall.mean > fall.margin
 
 
 def _choose(condition: Array, first: Any, second: Any) -> Any:

@@ -34,7 +34,7 @@ class PathfinderOptions(Options):
         10, description="Steps that L-BFGS remembers; the covariance has twice that rank."
     )
     bound_samples: Annotated[int, Field(gt=0)] = Field(
-        16, description="Draws that estimate the bound at every point of a path."
+        32, description="Draws that estimate the bound at every point of a path."
     )
     candidates: Annotated[int, Field(ge=25)] = Field(
         200, description="Draws of each path that importance resampling chooses from."
@@ -42,7 +42,7 @@ class PathfinderOptions(Options):
     resample: Literal["psis", "none"] = Field(
         "psis",
         description="psis: draws are candidates of all paths, by Pareto-smoothed importance "
-        "weights. none: fresh draws from the path of the highest bound.",
+        "weights against the mixture of all. none: fresh draws from the path of the highest bound.",
     )
 
 
@@ -56,7 +56,7 @@ class PathfinderState(NamedTuple):
         gaussians: one a path, stacked.
         bounds: estimate of the bound of each ``(path,)``; minus infinity for one that failed.
         keys: data of the key of each path's candidates ``(path, ...)``.
-        log_ratios: log p - log q of the candidates ``(path, candidate)``.
+        log_p: target's log density at the candidates ``(path, candidate)``.
         done: paths so far.
         log_weights: smoothed and normalised ``(path, candidate)``.
         khat: of all candidates.
@@ -66,7 +66,7 @@ class PathfinderState(NamedTuple):
     gaussians: PathGaussian
     bounds: Array
     keys: Array
-    log_ratios: Array
+    log_p: Array
     done: Array
     log_weights: Array
     khat: Array
@@ -92,8 +92,10 @@ class Pathfinder(Backend):
     default_warmup = 8
 
     def schedule(self, warmup: int) -> np.ndarray:
-        """One path a step."""
-        return np.full(warmup, Stage.SLOW, np.int32)
+        """One path a step; the last one weighs the candidates of all."""
+        stages = np.full(warmup, Stage.SLOW, np.int32)
+        stages[-1:] = Stage.SLOW_END
+        return stages
 
     def planned(self, warmup: int) -> Pathfinder:
         """As many paths as warm-up steps."""
@@ -116,7 +118,7 @@ class Pathfinder(Backend):
             gaussians=stacked,
             bounds=low[:, 0],
             keys=jnp.stack([key] * self.paths),
-            log_ratios=low,
+            log_p=low,
             done=jnp.zeros((), jnp.int32),
             log_weights=jnp.zeros_like(low),
             khat=jnp.asarray(jnp.inf, u.dtype),
@@ -129,11 +131,11 @@ class Pathfinder(Backend):
         return jax.lax.cond(
             stage == Stage.SAMPLE,
             lambda: self._draw(posterior, state, key),
-            lambda: self._follow(posterior, state, key),
+            lambda: self._follow(posterior, state, stage, key),
         )
 
     def _follow(
-        self, posterior: Posterior, state: PathfinderState, key: Array
+        self, posterior: Posterior, state: PathfinderState, stage: Array, key: Array
     ) -> tuple[PathfinderState, Step]:
         """Climb from a draw of the prior, the first time from the chain's own start."""
         key_start, key_bound, key_pool = jax.random.split(key, 3)
@@ -146,20 +148,25 @@ class Pathfinder(Backend):
         )
         best, bound = self._best(posterior, path, key_bound, state)
         data = jax.random.key_data(key_pool)
-        ratios = jax.vmap(lambda j: self._candidate(posterior, best, data, j)[1])(
-            jnp.arange(self.candidates)
-        )
-        usable = jnp.isfinite(bound)
-        ratios = jnp.where(usable & jnp.isfinite(ratios), ratios, -jnp.inf)
+
+        def density(j: Array) -> Array:
+            return posterior.log_density(best.draw(_noise(data, j, start))[0])
+
+        log_p = jax.vmap(density)(jnp.arange(self.candidates))
+        usable = jnp.isfinite(bound) & jnp.isfinite(log_p)
         i = state.done
         known = state._replace(
             gaussians=jax.tree.map(lambda all, new: all.at[i].set(new), state.gaussians, best),
             bounds=state.bounds.at[i].set(bound),
             keys=state.keys.at[i].set(data),
-            log_ratios=state.log_ratios.at[i].set(ratios),
+            log_p=state.log_p.at[i].set(jnp.where(usable, log_p, -jnp.inf)),
             done=i + 1,
         )
-        log_weights, khat = _weights(known.log_ratios)
+        log_weights, khat = jax.lax.cond(
+            stage == Stage.SLOW_END,
+            lambda: _weights(self._ratios(known)),
+            lambda: (state.log_weights, state.khat),
+        )
         state = known._replace(log_weights=log_weights, khat=khat)
         lp = posterior.log_density(best.mean)
         stats = {"lp": lp, "elbo": bound, "khat": khat, "gradients": path.evaluations}
@@ -196,15 +203,20 @@ class Pathfinder(Backend):
         _, best, highest = jax.lax.fori_loop(1, path.count, look, begin)
         return best, highest
 
-    def _candidate(
-        self, posterior: Posterior, gaussian: PathGaussian, data: Array, j: Array
-    ) -> tuple[Array, Array]:
-        """Candidate j of a path and its log importance ratio."""
-        key = jax.random.fold_in(jax.random.wrap_key_data(data), j)
-        u, log_q = gaussian.draw(
-            jax.random.normal(key, gaussian.mean.shape, gaussian.mean.dtype)
-        )
-        return u, posterior.log_density(u) - log_q
+    def _ratios(self, state: PathfinderState) -> Array:
+        """Log p - log q of all candidates ``(path, candidate)``, q the mixture of all good paths.
+
+        Against the Gaussian of its own path alone one narrow Gaussian would spoil the weights of
+        all; the mixture is as wide as its widest (Owen & Zhou 2000, sec. 3).
+        """
+
+        def mixed(index: Array) -> Array:
+            p, j = index // self.candidates, index % self.candidates
+            gaussian = jax.tree.map(lambda leaf: leaf[p], state.gaussians)
+            return _mixture(state, gaussian.draw(_noise(state.keys[p], j, state.start))[0])
+
+        log_q = jax.lax.map(mixed, jnp.arange(state.log_p.size), batch_size=64)
+        return state.log_p - log_q.reshape(state.log_p.shape)
 
     def _draw(
         self, posterior: Posterior, state: PathfinderState, key: Array
@@ -212,16 +224,16 @@ class Pathfinder(Backend):
         if self.resample == "psis":
             chosen = jax.random.categorical(key, state.log_weights.ravel())
             p, j = chosen // self.candidates, chosen % self.candidates
-            data = state.keys[p]
+            noise = _noise(state.keys[p], j, state.start)
         else:
-            # Fresh noise: the step's own key stands for the path's.
-            p, j = jnp.argmax(state.bounds), jnp.zeros((), jnp.int32)
-            data = jax.random.key_data(key)
-        gaussian = jax.tree.map(lambda leaf: leaf[p], state.gaussians)
-        u, ratio = self._candidate(posterior, gaussian, data, j)
+            p = jnp.argmax(state.bounds)
+            noise = jax.random.normal(key, state.start.shape, state.start.dtype)
+        u, own = jax.tree.map(lambda leaf: leaf[p], state.gaussians).draw(noise)
+        lp = posterior.log_density(u)
+        log_q = _mixture(state, u) if self.resample == "psis" else own
         stats = {
-            "lp": posterior.log_density(u),
-            "elbo": ratio,
+            "lp": lp,
+            "elbo": lp - log_q,
             "khat": state.khat,
             "gradients": jnp.zeros((), u.dtype),
         }
@@ -251,11 +263,24 @@ class Pathfinder(Backend):
         return [*found, khat_flag(value)] if value > LARGEST_KHAT else found
 
 
-def _weights(log_ratios: Array) -> tuple[Array, Array]:
-    """Smoothed log weights of all candidates so far, normalised, and their k-hat.
+def _noise(data: Array, j: Array, like: Array) -> Array:
+    """Noise ``(dim,)`` of candidate j of a path, from the data of the path's key."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(data), j)
+    return jax.random.normal(key, like.shape, like.dtype)
 
-    Equal ratios have no tail to fit. Places of paths to come, and candidates without density,
-    weigh nothing: at the lowest value that is finite in the smoothing, none after it.
+
+def _mixture(state: PathfinderState, u: Array) -> Array:
+    """Log density at ``u`` of the equal mixture of the paths that gave a Gaussian."""
+    good = jnp.isfinite(state.bounds)
+    terms = jax.vmap(lambda gaussian: gaussian.log_density(u))(state.gaussians)
+    count = jnp.maximum(jnp.sum(good), 1)
+    return jax.nn.logsumexp(jnp.where(good, terms, -jnp.inf)) - jnp.log(count)
+
+
+def _weights(log_ratios: Array) -> tuple[Array, Array]:
+    """Smoothed log weights of all candidates, normalised, and their k-hat.
+
+    Candidates without density weigh nothing; in the smoothing they have the lowest finite value.
     """
     ratios = log_ratios.ravel()
     highest = jnp.max(ratios)
@@ -278,12 +303,14 @@ def _weights(log_ratios: Array) -> tuple[Array, Array]:
         "Zhang, Carpenter, Gelman & Vehtari (2022), Pathfinder: Parallel Quasi-Newton Variational "
         "Inference, alg. 1-4",
         "Vehtari et al. (2024), Pareto Smoothed Importance Sampling",
+        "Owen & Zhou (2000), Safe and Effective Importance Sampling, sec. 3",
     ),
     tags={"exact": False, "family": "variational", "gradients": "full-batch"},
     notes="warmup is the number of paths: 1 is single-path, more are multi-path. The first begins "
     "where the chain does, the others at draws of the prior; each gives the Gaussian of the "
     "highest bound on its way. Draws are candidates of all paths by smoothed importance weights, "
-    "with replacement: at most paths x candidates different ones. Exact for posteriors that are "
+    "with replacement: at most paths x candidates different ones. Weights are against the mixture "
+    "of all paths, not each path's own Gaussian as published, which one narrow path would spoil. Exact for posteriors that are "
     "Gaussian in unconstrained coordinates, up to the rank of L-BFGS. Bias elsewhere: that of "
     "importance weights cut at their largest, of order 1/candidates as long as k-hat is below "
     "0.7; above it the draws are those of the best Gaussians, one mode each. Cost: the gradients "
