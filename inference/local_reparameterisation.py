@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
+from jax.extend.core import Jaxpr, Literal, Var
 
 from bnnzoo.models.network import BoundNetwork
 from bnnzoo.models.posterior import Posterior
@@ -42,25 +43,31 @@ class Uncertain(NamedTuple):
     rows: bool
 
 
-class RowwiseNetwork:
+@dataclass(frozen=True, eq=False)
+class RowwiseNetwork(BoundNetwork):
     """A bound network whose weights are Gaussians: stands in for it in a model.
 
-    Args:
-        bound: the network.
+    Attributes:
         means: of every parameter by path.
         variances: of every parameter by path.
         key: typed key of the draws.
     """
 
-    def __init__(
-        self,
+    means: Mapping[str, Array]
+    variances: Mapping[str, Array]
+    key: Array
+
+    @classmethod
+    def of(
+        cls,
         bound: BoundNetwork,
         means: Mapping[str, Array],
         variances: Mapping[str, Array],
         key: Array,
-    ) -> None:
-        self.bound, self.means, self.variances, self.key = bound, means, variances, key
-        self.infos = bound.infos
+    ) -> RowwiseNetwork:
+        """A network with its weights replaced by Gaussians."""
+        shapes = bound.graph, bound.infos, bound.in_shape, bound.outputs
+        return cls(*shapes, means, variances, key)
 
     def apply(self, parameters: Mapping[str, Array], x: Array) -> Array:
         """Outputs ``(row, output)`` with pre-activations drawn; the parameters are not read.
@@ -71,7 +78,7 @@ class RowwiseNetwork:
         """
         paths = sorted(parameters)
         shapes = {path: jax.ShapeDtypeStruct(self.means[path].shape, x.dtype) for path in paths}
-        closed = jax.make_jaxpr(self.bound.apply)(shapes, jax.ShapeDtypeStruct(x.shape, x.dtype))
+        closed = jax.make_jaxpr(super().apply)(shapes, jax.ShapeDtypeStruct(x.shape, x.dtype))
         weights = [Uncertain(self.means[path], self.variances[path], False) for path in paths]
         walk = _Walk(self.key)
         (out,) = walk.run(closed.jaxpr, closed.consts, [*weights, x])
@@ -96,7 +103,7 @@ def with_gaussian_weights(
     made, model = copy.copy(posterior), object.__new__(type(posterior.model))
     # Not copy.copy: that pickles, and a model inside a traced function cannot be.
     model.__dict__ |= posterior.model.__dict__ | {
-        "bound": RowwiseNetwork(bound, means, variances, key)
+        "bound": RowwiseNetwork.of(bound, means, variances, key)
     }
     made.model = model
     return made
@@ -200,21 +207,13 @@ class _Walk:
 
 
 def _bind(equation: Any, given: list[Any]) -> list[Any]:
-    """The equation as it stands, on other values: a jaxpr of its own."""
-    inside = {
-        variable: value
-        for variable, value in zip(equation.invars, given, strict=True)
-        if not isinstance(variable, Literal)
-    }
-    alone = Jaxpr(
-        (),
-        list(inside),
-        equation.outvars,
-        [equation],
-        equation.effects,
-        debug_info=api_util.debug_info("equation", _bind, (equation, given), {}),
-    )
-    return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*inside.values())
+    """The equation as it stands, on other values."""
+    primitive = equation.primitive
+    bound = primitive.get_bind_params(equation.params)
+    # Older releases of JAX give functions apart.
+    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)
+    out = primitive.bind(*functions, *given, **parameters)
+    return list(out) if primitive.multiple_results else [out]
 
 
 def _shaped(equation: Any, value: Uncertain) -> Uncertain:

@@ -316,9 +316,7 @@ class Variational(Backend):
         # Where the bound is not finite the last step went too far: back to the best state, and the
         # steps to come are half as long.
         halved = state.fall._replace(rate=0.5 * state.fall.rate)
-        stayed = state._replace(
-            parameters=state.fall.best, done=state.done + 1.0, fall=halved
-        )
+        stayed = state._replace(parameters=state.fall.best, done=state.done + 1.0, fall=halved)
         state = _choose(good, moved, stayed)
         spent = jnp.asarray(self.samples, lp.dtype)
         stats = {"lp": lp, "elbo": elbo, "remaining": _remaining(state), "gradients": spent}

@@ -113,6 +113,7 @@ class MeanField(Variational):
         noise = jax.random.normal(key_weights, shape, posterior.x.dtype)
         us = parameters.mean + jnp.exp(parameters.log_std) * noise
         variance = jnp.exp(2.0 * parameters.log_std)
+
         def one(u: Array, own: Array) -> Array:
             rowwise = with_gaussian_weights(posterior, parameters.mean, variance, own)
             return rowwise.log_density(u, batch)

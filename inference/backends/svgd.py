@@ -148,9 +148,7 @@ class SVGD(Backend):
         cursor = (state.cursor + 1) % self.particles
         return state._replace(cursor=cursor), Step(u, stats)
 
-    def _update(
-        self, posterior: Posterior, state: SVGDState, key: Array
-    ) -> tuple[SVGDState, Step]:
+    def _update(self, posterior: Posterior, state: SVGDState, key: Array) -> tuple[SVGDState, Step]:
         key_start, key_batch = jax.random.split(key)
         begin = (state.done == 0).astype(jnp.int32)
         # A loop of no or one pass, not cond: vmapped over chains, cond would draw at every step.
