@@ -45,23 +45,37 @@ def make_data(seed: int = 0) -> bz.Dataset:
     return bz.make_dataset(x, y, task="regression", scale="none", name="sine")
 
 
+def kernel(x: np.ndarray, sigma: float, layers: int) -> np.ndarray:
+    """Covariance ``(row, row)`` of an infinitely wide network's outputs.
+
+    Args:
+        x: inputs ``(row, feature)``; one feature, so that a fan-in of 1 scales nothing.
+        sigma: scale of the prior.
+        layers: hidden layers of erf units.
+
+    Source: Williams (1997), Computing with Infinite Networks, eq. 11, layer by layer (Lee et al.
+    2018, Deep Neural Networks as Gaussian Processes, eq. 5).
+    """
+    found = sigma**2 * (1.0 + x @ x.T)
+    for _ in range(layers):
+        size = 1.0 + 2.0 * np.diag(found)
+        expected = 2.0 / np.pi * np.arcsin(2.0 * found / np.sqrt(np.outer(size, size)))
+        found = sigma**2 * (1.0 + expected)
+    return found
+
+
 def log_evidence(data: bz.Dataset, sigma: float, layers: int) -> float:
-    """Log evidence of the infinitely wide network (Williams 1997, eq. 11; Lee et al. 2018).
+    """Log evidence of the infinitely wide network, a Gaussian process with known noise.
 
     Args:
         data: inputs and targets.
         sigma: scale of the prior.
         layers: hidden layers.
     """
-    kernel = sigma**2 * (1.0 + data.x @ data.x.T)
-    for _ in range(layers):
-        size = 1.0 + 2.0 * np.diag(kernel)
-        expected = 2.0 / np.pi * np.arcsin(2.0 * kernel / np.sqrt(np.outer(size, size)))
-        kernel = sigma**2 * (1.0 + expected)
-    kernel += NOISE**2 * np.eye(len(kernel))
-    square = data.y @ np.linalg.solve(kernel, data.y)
-    log_det = np.linalg.slogdet(kernel)[1]
-    return float(-0.5 * (square + log_det + len(kernel) * np.log(2.0 * np.pi)))
+    covariance = kernel(data.x, sigma, layers) + NOISE**2 * np.eye(len(data.x))
+    square = data.y @ np.linalg.solve(covariance, data.y)
+    log_det = np.linalg.slogdet(covariance)[1]
+    return float(-0.5 * (square + log_det + len(covariance) * np.log(2.0 * np.pi)))
 
 
 def bound(

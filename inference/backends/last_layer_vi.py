@@ -146,7 +146,7 @@ class LastLayerVI(Variational):
         "Harrison, Willes & Snoek (2024), Variational Bayesian Last Layers",
         "Roeder, Wu & Duvenaud (2017), Sticking the Landing, eq. 7",
     ),
-    tags={"exact": False, "family": "variational", "gradients": "minibatch"},
+    tags={"exact": False, "family": "variational", "gradients": "minibatch", "points": True},
     notes="The output layer is the module that the network uses last; the noise, and whatever "
     "else is no weight, goes with it. With others = 'point' the bound is E_q[log p(y, last, "
     "point)] - E_q[log q(last)], at most the log of p(y, point): it optimises the features by "
