@@ -19,7 +19,7 @@ from bnnzoo.inference.backends.svgd import stein_direction
 sys.path.insert(0, str(Path(__file__).parent))
 import _closed_forms as forms
 
-PARTICLES, STEPS = 100, 1000
+PARTICLES, STEPS = 100, 2000
 
 
 def fit(data, **changes):
