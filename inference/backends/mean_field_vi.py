@@ -2,221 +2,125 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import math
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 from jax import Array
 from jax.tree_util import register_dataclass
 from pydantic import Field
 
 from bnnzoo.errors import InputError
-from bnnzoo.inference.backend import Backend, Flag, Stage, Step
+from bnnzoo.inference.local_reparameterisation import why_not, with_gaussian_weights
+from bnnzoo.inference.variational import LOG_2PI, Family, Variational, VariationalOptions
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
-from bnnzoo.options import Options, Positive
 from bnnzoo.registry import register
 
-LOG_SQRT_2PI_E = 0.5 * math.log(2.0 * math.pi * math.e)
 
-
-LEAST_STEPS = 200
-"""Fewer optimisation steps give no verdict on convergence."""
-
-UNCONVERGED_NATS = 1.0
-"""Gain of the bound still in reach above which a fit counts as unconverged."""
-
-
-class MeanFieldOptions(Options):
+class MeanFieldOptions(VariationalOptions):
     """Options of ``mean-field-vi``."""
 
-    learning_rate: Positive = Field(
-        0.02, description="Step of Adam at the start; it falls to a hundredth along a cosine."
-    )
-    samples: Annotated[int, Field(gt=0)] = Field(
-        8, description="Draws from the approximation per gradient of the bound."
-    )
-    initial_std: Positive = Field(
-        0.05, description="Standard deviation of the approximation at the start, unconstrained."
-    )
-    batch_size: Annotated[int, Field(gt=0)] | None = Field(
-        None, description="Training rows per gradient, drawn without replacement; all if not given."
+    local_reparameterisation: bool | None = Field(
+        None,
+        description="Draw pre-activations for every row, not weights for the batch: the same "
+        "bound with less noise. Dense layers on rows only, and where the model allows it if not "
+        "given.",
     )
 
 
-class MeanFieldState(NamedTuple):
-    """The approximation, the optimiser, and what its last gradients said.
+class Factors(NamedTuple):
+    """Means and log standard deviations ``(dim,)``."""
 
-    Attributes:
-        parameters: means and log standard deviations ``(2, dim)``.
-        optimiser: Adam's state.
-        done: optimisation steps so far.
-        sums: sum and sum of squares of the last tenth's gradients ``(2, 2, dim)``.
-        seen: their number.
-        average: mean of the parameters over those steps, which is what draws come from.
+    mean: Array
+    log_std: Array
+
+
+class FactorisedGaussian(Family):
+    """q(u) = prod_j N(u_j; m_j, s_j^2).
+
+    Args:
+        dimension: of ``u``.
     """
 
-    parameters: Array
-    optimiser: Any
-    done: Array
-    sums: Array
-    seen: Array
-    average: Array
+    def __init__(self, dimension: int) -> None:
+        self.noise_size = dimension
+
+    def start(self, u: Array, std: Leaf) -> Factors:
+        """Centred on a position."""
+        return Factors(u, jnp.full_like(u, jnp.log(std)))
+
+    def draw(self, parameters: Factors, noise: Array) -> Array:
+        """Location and scale."""
+        return parameters.mean + jnp.exp(parameters.log_std) * noise
+
+    def log_density(self, parameters: Factors, u: Array) -> Array:
+        """Sum over coordinates."""
+        z = (u - parameters.mean) * jnp.exp(-parameters.log_std)
+        return -jnp.sum(0.5 * z**2 + parameters.log_std + 0.5 * LOG_2PI)
+
+    def centre(self, parameters: Factors) -> Array:
+        """The means."""
+        return parameters.mean
+
+    def whitened(self, parameters: Factors, gradient: Any, us: Array) -> Array:
+        """The information is 1/s^2 in a mean and 2 in a log standard deviation."""
+        scale = jnp.exp(parameters.log_std)
+        return jnp.concatenate([scale * gradient.mean, gradient.log_std * 0.5**0.5])
 
 
 @functools.partial(
     register_dataclass,
     data_fields=("learning_rate", "initial_std", "steps"),
-    meta_fields=("samples", "batch_size"),
+    meta_fields=("samples", "batch_size", "local"),
 )
 @dataclass(frozen=True)
-class MeanField(Backend):
-    """q(u) = prod_j N(u_j; m_j, s_j^2), fitted to the tempered posterior by stochastic gradients.
+class MeanField(Variational):
+    """Independent Gaussians in unconstrained coordinates.
 
-    ``steps`` is the number of optimisation steps the learning rate's schedule is laid over.
+    ``local`` says whether pre-activations are drawn; None where the model allows it.
     """
 
-    learning_rate: Leaf
-    initial_std: Leaf
-    steps: Leaf
-    samples: int
-    batch_size: int | None
+    local: bool | None
 
-    stats = ("lp", "elbo", "remaining")
-    default_warmup = 5000
-
-    def schedule(self, warmup: int) -> np.ndarray:
-        """Every warm-up step is one optimisation step; the last tenth's gradients are kept."""
-        stages = np.full(warmup, Stage.FAST, np.int32)
-        stages[warmup - warmup // 10 :] = Stage.SLOW
-        return stages
-
-    def planned(self, warmup: int) -> MeanField:
-        """The learning rate falls over exactly these steps."""
-        return dataclasses.replace(self, steps=max(warmup, 1))
+    def family(self, posterior: Posterior) -> FactorisedGaussian:
+        """One Gaussian a coordinate."""
+        return FactorisedGaussian(posterior.dimension)
 
     def check(self, posterior: Posterior) -> None:
-        """The batch is no larger than the data, and rows are free of latent sites."""
-        if self.batch_size is None:
-            return
-        if self.batch_size > posterior.rows:
+        """Besides the batch: pre-activations can be drawn where that was asked for."""
+        if self.local and (reason := why_not(posterior)):
             raise InputError(
-                f"inference.batch_size = {self.batch_size}, but there are {posterior.rows} "
-                "training rows"
+                f"inference.local_reparameterisation = true: {reason}; leave the option out, or "
+                "take nuts or hmc, which need no such draws"
             )
-        posterior.check_rows_are_free()
+        super().check(posterior)
 
-    def init(self, posterior: Posterior, u: Array) -> MeanFieldState:
-        """Centred on the starting position."""
-        rho = jnp.full_like(u, jnp.log(self.initial_std))
-        parameters = jnp.stack([u, rho])
-        zero = jnp.zeros((), u.dtype)
-        sums = jnp.zeros((2, *parameters.shape), u.dtype)
-        adam = _adam().init(parameters)
-        return MeanFieldState(parameters, adam, zero, sums, zero, parameters)
+    def objective(
+        self, posterior: Posterior, parameters: Factors, batch: Array | None, key: Array
+    ) -> tuple[Array, tuple[Array, Array, Array]]:
+        """As for every family, or with a likelihood whose pre-activations are drawn by row.
 
-    def step(
-        self, posterior: Posterior, state: MeanFieldState, stage: Array, key: Array
-    ) -> tuple[MeanFieldState, Step]:
-        """One gradient step, or one draw once sampling."""
-        return jax.lax.cond(
-            stage == Stage.SAMPLE,
-            lambda: self._draw(posterior, state, key),
-            lambda: self._optimise(posterior, state, stage, key),
-        )
-
-    def _draw(
-        self, posterior: Posterior, state: MeanFieldState, key: Array
-    ) -> tuple[MeanFieldState, Step]:
-        mean, rho = state.average
-        noise = jax.random.normal(key, mean.shape, mean.dtype)
-        u = mean + jnp.exp(rho) * noise
-        lp = posterior.log_density(u)
-        log_q = -jnp.sum(0.5 * noise**2 + rho + 0.5 * math.log(2.0 * math.pi))
-        stats = {"lp": lp, "elbo": lp - log_q, "remaining": _remaining(state)}
-        return state, Step(u, stats)
-
-    def _optimise(
-        self, posterior: Posterior, state: MeanFieldState, stage: Array, key: Array
-    ) -> tuple[MeanFieldState, Step]:
-        key_noise, key_batch = jax.random.split(key)
+        Prior and noise keep draws of the weights. Their part and the likelihood's no longer
+        share one draw, so nothing is gained by holding log q fixed: the entropy is exact instead.
+        """
+        if self.local is False or (self.local is None and why_not(posterior) is not None):
+            return super().objective(posterior, parameters, batch, key)
+        key_weights, key_rows = jax.random.split(key)
         shape = (self.samples, posterior.dimension)
-        noise = jax.random.normal(key_noise, shape, state.parameters.dtype)
-        batch = None
-        if self.batch_size is not None:
-            batch = jax.random.choice(key_batch, posterior.rows, (self.batch_size,), replace=False)
+        noise = jax.random.normal(key_weights, shape, posterior.x.dtype)
+        us = parameters.mean + jnp.exp(parameters.log_std) * noise
+        variance = jnp.exp(2.0 * parameters.log_std)
 
-        def loss(parameters: Array) -> tuple[Array, tuple[Array, Array]]:
-            mean, rho = parameters
-            u = mean + jnp.exp(rho) * noise
-            lp = jax.vmap(lambda u: posterior.log_density(u, batch))(u).mean()
-            # "Sticking the landing" (Roeder et al. 2017, eq. 7): the density of q is held fixed
-            # inside log q, which removes a term of mean zero that stays noisy at the optimum.
-            fixed_mean, fixed_rho = jax.lax.stop_gradient(parameters)
-            z = (u - fixed_mean) / jnp.exp(fixed_rho)
-            log_q = -0.5 * jnp.sum(z**2, axis=1).mean()
-            entropy = jnp.sum(rho) + rho.size * LOG_SQRT_2PI_E
-            return log_q - lp, (lp, lp + entropy)
+        def one(u: Array, own: Array) -> Array:
+            rowwise = with_gaussian_weights(posterior, parameters.mean, variance, own)
+            return rowwise.log_density(u, batch)
 
-        gradient, (lp, elbo) = jax.grad(loss, has_aux=True)(state.parameters)
-        direction, optimiser = _adam().update(gradient, state.optimiser)
-        progress = jnp.minimum(state.done / self.steps, 1.0)
-        rate = self.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + jnp.cos(jnp.pi * progress)))
-        parameters = state.parameters - rate * direction
-        last = (stage == Stage.SLOW).astype(gradient.dtype)
-        sums = state.sums + last * jnp.stack([gradient, gradient**2])
-        seen = state.seen + last
-        # Iterates wander about the optimum by the noise of the gradient; their mean does not.
-        average = jnp.where(
-            seen > 0,
-            state.average + last * (parameters - state.average) / jnp.maximum(seen, 1.0),
-            parameters,
-        )
-        state = MeanFieldState(parameters, optimiser, state.done + 1.0, sums, seen, average)
-        stats = {"lp": lp, "elbo": elbo, "remaining": _remaining(state)}
-        return state, Step(parameters[0], stats)
-
-    def gradients(self, stats: dict[str, np.ndarray]) -> int:
-        """``samples`` gradients an optimisation step."""
-        return self.samples * int(np.isfinite(stats["elbo"]).sum()) if stats else 0
-
-    def flags(self, stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> list[Flag]:
-        """A bound that one more step could still raise by over a nat."""
-        steps = len(warmup.get("elbo", ()))
-        if steps < LEAST_STEPS:
-            message = f"{steps} optimisation steps are too few to judge the bound; raise warmup"
-            return [Flag("unconverged", message)]
-        remaining = float(stats["remaining"][-1])
-        if remaining > UNCONVERGED_NATS:
-            message = f"the bound could still rise by about {remaining:.3g} nats; raise warmup"
-            return [Flag("unconverged", message)]
-        return []
-
-
-def _remaining(state: MeanFieldState) -> Array:
-    """Nats that a Newton step would add to the bound, from the last tenth's mean gradient.
-
-    The learning rate falls to a hundredth, so the trace of the bound is flat at the end whether or
-    not it has arrived; the mean gradient is not. With curvature 1/s^2 in a mean and 2 in a log
-    standard deviation (a Gaussian posterior's at the optimum) the gain is
-    sum(s^2 g_m^2) / 2 + sum(g_rho^2) / 4; each g^2 is freed of its own sampling variance.
-    """
-    count = jnp.maximum(state.seen, 2.0)
-    mean = state.sums[0] / count
-    variance = (state.sums[1] / count - mean**2) / (count - 1.0)
-    squares = mean**2 - variance
-    scale = jnp.exp(2.0 * state.average[1])
-    return jnp.maximum(0.5 * jnp.sum(scale * squares[0]) + 0.25 * jnp.sum(squares[1]), 0.0)
-
-
-def _adam() -> optax.GradientTransformation:
-    return optax.scale_by_adam()
+        lp = jax.vmap(one)(us, jax.random.split(key_rows, self.samples)).mean()
+        entropy = jnp.sum(parameters.log_std) + 0.5 * posterior.dimension * (1.0 + LOG_2PI)
+        return -lp - entropy, (lp, lp + entropy, us)
 
 
 @register(
@@ -226,6 +130,8 @@ def _adam() -> optax.GradientTransformation:
     options=MeanFieldOptions,
     references=(
         "Blundell et al. (2015), Weight Uncertainty in Neural Networks",
+        "Kingma, Salimans & Welling (2015), Variational Dropout and the Local Reparameterization "
+        "Trick, sec. 3.1",
         "Roeder, Wu & Duvenaud (2017), Sticking the Landing, eq. 7",
     ),
     tags={"exact": False, "family": "variational", "gradients": "minibatch"},
@@ -237,15 +143,12 @@ def _adam() -> optax.GradientTransformation:
         "choose it": "data too many for full gradients, or a first look; not for intervals",
     },
     notes="Fits the tempered posterior in unconstrained coordinates. A chain is an independent "
-    "restart; warmup is the number of optimisation steps. Underestimates variances; with many "
-    "units the bound prefers weights at the prior.",
+    "restart; warmup is the number of optimisation steps. Exact for posteriors that are Gaussian "
+    "with independent coordinates. Bias elsewhere: the variance of a coordinate given the others "
+    "in place of its own, too small wherever they are correlated; with many units the bound "
+    "prefers weights at the prior. Cost: samples gradients a step and nothing a draw but one "
+    "density; memory: six vectors. Take it for large networks on much data, or for a first look.",
 )
-def mean_field_vi(options: MeanFieldOptions) -> MeanField:
+def mean_field_vi(options: MeanFieldOptions) -> Variational:
     """The backend of these options."""
-    return MeanField(
-        options.learning_rate,
-        options.initial_std,
-        MeanField.default_warmup,
-        options.samples,
-        options.batch_size,
-    )
+    return MeanField.of(options, local=options.local_reparameterisation)

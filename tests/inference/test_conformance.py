@@ -243,6 +243,7 @@ def check_run(row):
     assert tree["posterior"].attrs["posterior_temperature"] == row["posterior_temperature"]
     assert tree["posterior"].attrs["likelihood_temperature"] == row["likelihood_temperature"]
 
+    moves = []
     for site in run.posterior.sites:
         drawn = tree["posterior"][site.name]
         assert drawn.dims[:2] == ("chain", "draw")
@@ -250,7 +251,9 @@ def check_run(row):
         assert np.isfinite(drawn).all()
         first, second = drawn.to_numpy()
         assert not np.array_equal(first, second), "chains differ"
-        assert len(np.unique(first.reshape(DRAWS, -1), axis=0)) > 1, "the chain moves"
+        moves.append(len(np.unique(first.reshape(DRAWS, -1), axis=0)) > 1)
+    optimised = registry.describe("backends", row["backend"]).tags.get("points", False)
+    assert any(moves) if optimised else all(moves), "the chain moves"
     assert set(tree["sample_stats"].data_vars) == {*_stats(row["backend"]), "virial"}
     assert tree["sample_stats"]["lp"].shape == (CHAINS, DRAWS)
     assert tree["warmup_sample_stats"]["lp"].shape == (CHAINS, WARMUP)
