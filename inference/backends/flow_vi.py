@@ -163,6 +163,13 @@ class Flow(Variational):
         "Agrawal, Sheldon & Domke (2020), Advances in Black-Box VI, sec. 3.4",
     ),
     tags={"exact": False, "family": "variational", "gradients": "minibatch"},
+    facts={
+        "exact for": "no posterior",
+        "bias": "falls as the flow grows",
+        "a draw costs": "nothing, after the fit",
+        "memory": "18 vectors of couplings x width x parameters",
+        "choose it": "few parameters, and full-rank-vi's k-hat is large",
+    },
     notes="Curved and skewed densities, not only Gaussian ones; begins as an independent Gaussian. "
     "Exact for no posterior in finitely many units. Bias: what the couplings cannot bend, one "
     "mode as a rule, tails of a Gaussian seen through bounded scales; KL(q || p) nats in the "

@@ -126,6 +126,13 @@ class FullRank(Variational):
         "Roeder, Wu & Duvenaud (2017), Sticking the Landing, eq. 7",
     ),
     tags={"exact": False, "family": "variational", "gradients": "minibatch"},
+    facts={
+        "exact for": "Gaussian posteriors",
+        "bias": "does not vanish: one mode, Gaussian tails",
+        "a draw costs": "nothing, after the fit",
+        "memory": "six matrices of the parameters squared; 4,000 at most",
+        "choose it": "up to some hundred correlated parameters",
+    },
     notes="Exact for posteriors that are Gaussian in unconstrained coordinates, a linear model's "
     "with known noise for one: mean, covariance, and a bound equal to the log normaliser. Bias "
     "elsewhere: one mode, Gaussian tails, KL(q || p) nats in the bound; more steps do not reduce "

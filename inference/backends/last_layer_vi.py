@@ -147,6 +147,13 @@ class LastLayerVI(Variational):
         "Roeder, Wu & Duvenaud (2017), Sticking the Landing, eq. 7",
     ),
     tags={"exact": False, "family": "variational", "gradients": "minibatch", "points": True},
+    facts={
+        "exact for": "the output layer given its features, where noise is known",
+        "bias": "does not vanish: features have no uncertainty",
+        "a draw costs": "nothing, after the fit",
+        "memory": "six matrices of the output layer squared",
+        "choose it": "large networks on much data, and the mean function is trusted",
+    },
     notes="The output layer is the module that the network uses last; the noise, and whatever "
     "else is no weight, goes with it. With others = 'point' the bound is E_q[log p(y, last, "
     "point)] - E_q[log q(last)], at most the log of p(y, point): it optimises the features by "

@@ -136,6 +136,13 @@ class LowRank(Variational):
         "Roeder, Wu & Duvenaud (2017), Sticking the Landing, eq. 7",
     ),
     tags={"exact": False, "family": "variational", "gradients": "minibatch"},
+    facts={
+        "exact for": "Gaussian posteriors of diagonal plus rank-k covariance",
+        "bias": "does not vanish: correlations beyond rank k left out",
+        "a draw costs": "nothing, after the fit",
+        "memory": "6 k vectors of the parameters",
+        "choose it": "correlations matter and full-rank-vi has no room",
+    },
     notes="The covariance is diagonal plus rank. Exact for Gaussian posteriors of that form in "
     "unconstrained coordinates, so for all of them once rank is the number of parameters. Bias: "
     "the correlations left out, one mode, Gaussian tails; KL(q || p) nats in the bound. Cost: "

@@ -137,10 +137,10 @@ class MeanField(Variational):
     tags={"exact": False, "family": "variational", "gradients": "minibatch"},
     facts={
         "exact for": "independent Gaussian posteriors",
-        "bias": "does not vanish: variances too small",
+        "bias": "does not vanish: variances too small where weights are correlated",
         "a draw costs": "nothing, after the fit",
-        "memory": "two vectors of the parameters and Adam's two",
-        "choose it": "data too many for full gradients, or a first look; not for intervals",
+        "memory": "six vectors of the parameters",
+        "choose it": "large networks on much data, or a first look; not for intervals",
     },
     notes="Fits the tempered posterior in unconstrained coordinates. A chain is an independent "
     "restart; warmup is the number of optimisation steps. Exact for posteriors that are Gaussian "

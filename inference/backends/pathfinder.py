@@ -306,6 +306,13 @@ def _weights(log_ratios: Array) -> tuple[Array, Array]:
         "Owen & Zhou (2000), Safe and Effective Importance Sampling, sec. 3",
     ),
     tags={"exact": False, "family": "variational", "gradients": "full-batch"},
+    facts={
+        "exact for": "Gaussian posteriors",
+        "bias": "1 / candidates while k-hat is below 0.7",
+        "a draw costs": "a share of the line-searched climbs",
+        "memory": "two climbs a path in vectors of the parameters",
+        "choose it": "a first look within seconds, or starts",
+    },
     notes="warmup is the number of paths: 1 is single-path, more are multi-path. The first begins "
     "where the chain does, the others at draws of the prior; each gives the Gaussian of the "
     "highest bound on its way. Draws are candidates of all paths by smoothed importance weights, "

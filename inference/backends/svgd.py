@@ -217,6 +217,13 @@ class SVGD(Backend):
         "Ba et al. (2021), Understanding the Variance Collapse of SVGD in High Dimensions",
     ),
     tags={"exact": False, "family": "variational", "gradients": "minibatch"},
+    facts={
+        "exact for": "no finite number of particles",
+        "bias": "parameters / particles: variances too small",
+        "a draw costs": "nothing, after the fit",
+        "memory": "four sets of particles, and particles squared",
+        "choose it": "few parameters in a bent posterior",
+    },
     notes="A chain is one set of particles that begin as draws of the prior; a warm-up step moves "
     "all of them by Adam along the Stein direction of a Gaussian kernel, bandwidth by the median. "
     "Draw i is particle i: ask for as many draws as particles. Exact for none with finitely many "
