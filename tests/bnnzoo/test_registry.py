@@ -203,6 +203,6 @@ def test_facts_are_in_the_order_of_their_headings_and_no_others(widgets, monkeyp
     card = registry.describe("widgets", "one")
     assert list(card.facts.items()) == [("weight", "light"), ("price", "low")]
     assert card.to_dict()["facts"] == {"weight": "light", "price": "low"}
-    with pytest.raises(BnnzooError, match="'colour'.*price"):
+    with pytest.raises(BnnzooError, match="'colour'"):
         add("two", facts={"colour": "red"})
     assert registry.list_names("widgets") == ["one"]
