@@ -209,6 +209,23 @@ def check_batch(posterior: Posterior, size: int | None) -> None:
     posterior.check_rows_are_free()
 
 
+def refused_flags(stats: dict[str, np.ndarray], rates: str) -> list[Flag]:
+    """What the statistic ``refused`` of one chain says.
+
+    Args:
+        stats: with one entry a step, or an optimisation.
+        rates: the options to lower.
+    """
+    refused = float(stats["refused"].sum())
+    if refused == 0:
+        return []
+    message = (
+        f"{refused:.0f} optimisation steps had a loss that is not finite and were not taken; "
+        f"lower {rates}, or give dtype='float64'"
+    )
+    return [Flag("warning", message)]
+
+
 def optimisation_flags(stats: dict[str, np.ndarray], steps: str, done: str = "draws") -> list[Flag]:
     """What the statistics ``refused`` and ``nats_left`` of one chain's optimisations say.
 
@@ -217,13 +234,7 @@ def optimisation_flags(stats: dict[str, np.ndarray], steps: str, done: str = "dr
         steps: the option that holds their number of steps.
         done: what one optimisation is, for the message.
     """
-    found = []
-    if refused := float(stats["refused"].sum()):
-        message = (
-            f"{refused:.0f} optimisation steps had a loss that is not finite and were not taken; "
-            "lower learning_rate, or give dtype='float64'"
-        )
-        found.append(Flag("warning", message))
+    found = refused_flags(stats, "learning_rate")
     left = stats["nats_left"]
     unfinished = ~(left <= LEFT_NATS)
     if unfinished.any():

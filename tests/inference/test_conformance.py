@@ -310,7 +310,7 @@ def quick_rows():
     hard = ("hierarchical", 0.3, 0.5, "float64")
     names = ("prior", "posterior_temperature", "likelihood_temperature", "dtype")
     pairs = [(backend, hard) for backend in FACTORS["backend"]]
-    pairs += [("hmc", easy), ("elliptical-slice", easy)]
+    pairs += [("hmc", easy), ("elliptical-slice", easy), ("mc-dropout", easy)]
     kinds, rows = parts(variants=False), []
     for backend, (prior, *others) in pairs:
         row = {name: levels[len(rows) % len(levels)] for name, levels in kinds.items()}
