@@ -213,8 +213,8 @@ class MCDropout(Backend):
         "(the ridge it is on a linear model)",
     ),
     tags={"exact": False, "family": "dropout", "gradients": "minibatch"},
-    notes="Exact for nothing: the spread is set by rate, and does not shrink with more data. A draw "
-    "is the trained weights with rows of kernels dropped and the others divided by 1 - rate: the "
+    notes="Exact for nothing: the spread is set by rate, and does not shrink with more data. A "
+    "draw is the trained weights with rows of kernels dropped and the others divided by 1 - rate: the "
     "same mask for all rows it predicts, so that a draw is a function. Rows are units of the layer "
     "below, channels of a convolution; those of the first kernel are inputs (input_rate). Training "
     "minimises -E[log p(y|mask w)] / L - log p(w), the prior in place of weight decay, of the "

@@ -134,7 +134,8 @@ class SWAG(Backend):
         if collected < 2:
             raise OptionError(
                 f"inference.warmup = {warmup} collects {collected} iterates, one every "
-                f"{self.every} steps of its last two fifths; a spread needs 2, and rank of them are wanted"
+                f"{self.every} steps of its last two fifths; a spread needs 2, and rank of them "
+                "are wanted"
             )
         return dataclasses.replace(self, steps=steps, forgets=forgets)
 

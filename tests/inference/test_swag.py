@@ -71,8 +71,8 @@ def test_draws_have_the_covariance_of_the_iterates(data, seed, T, L):
     """T (diag Z + Z) / 2: half diagonal, half of the iterates' own directions (eq. of alg. 1).
 
     2 x 4,000 iterates ten steps apart, 2,000 of each chain in the low-rank half. The slowest mode
-    of the recursion forgets in about 30 steps, so a chain's have some 1,000 independent ones, and each
-    entry of either half is known to sqrt(2 / 2,000) = 3 %; the bar of 15 % is five such errors.
+    of the recursion forgets in about 30 steps, so a chain's have some 1,000 independent ones, and
+    each entry of either half is known to sqrt(2 / 2,000) = 3 %; the bar of 15 % is five such.
     """
     mode, _, iterates = closed_form(data, L)
     run = fit(data, seed=seed, posterior_temperature=T, likelihood_temperature=L)
