@@ -214,7 +214,7 @@ class MCDropout(Backend):
     ),
     tags={"exact": False, "family": "dropout", "gradients": "minibatch"},
     notes="Exact for nothing: the spread is set by rate, and does not shrink with more data. A "
-    "draw is the trained weights with rows of kernels dropped and the others divided by 1 - rate: the "
+    "draw is the trained weights with rows of kernels dropped and the others over 1 - rate: the "
     "same mask for all rows it predicts, so that a draw is a function. Rows are units of the layer "
     "below, channels of a convolution; those of the first kernel are inputs (input_rate). Training "
     "minimises -E[log p(y|mask w)] / L - log p(w), the prior in place of weight decay, of the "
