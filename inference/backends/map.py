@@ -40,9 +40,16 @@ class MAPOptions(OptimiserOptions):
 
     restarts: Count = Field(
         3,
-        description="Optimisations of which the highest mode is kept: the first from the chain's "
-        "start, the others from draws of the prior.",
+        description="Optimisations of which the highest mode is kept: from draws of the prior, and "
+        "the first of a chain from its start.",
     )
+
+
+class Start(NamedTuple):
+    """The chain's start ``(dim,)``, and the number of draws so far: the first alone uses it."""
+
+    u: Array
+    done: Array
 
 
 class Best(NamedTuple):
@@ -99,7 +106,7 @@ def temperature_is_ignored(posterior: Posterior) -> list[Flag]:
 )
 @dataclass(frozen=True)
 class MAP(WithoutWarmup):
-    """The maximum of log p(y|w) / L + log p(w), by Adam; the state is the chain's start."""
+    """The maximum of log p(y|w) / L + log p(w), by Adam, from several starts."""
 
     steps: Leaf
     learning_rate: Leaf
@@ -118,13 +125,13 @@ class MAP(WithoutWarmup):
         """T says nothing of a mode."""
         return temperature_is_ignored(posterior)
 
-    def init(self, posterior: Posterior, u: Array) -> Array:
+    def init(self, posterior: Posterior, u: Array) -> Start:
         """The chain's start."""
-        return u
+        return Start(u, jnp.zeros((), jnp.int32))
 
     def step(
-        self, posterior: Posterior, state: Array, stage: Array, key: Array
-    ) -> tuple[Array, Step]:
+        self, posterior: Posterior, state: Start, stage: Array, key: Array
+    ) -> tuple[Start, Step]:
         """The highest mode of ``restarts``."""
 
         def loss(u: Array, key: Array) -> Array:
@@ -133,7 +140,7 @@ class MAP(WithoutWarmup):
         def attempt(i: Array, best: Best) -> Best:
             key_start, key_loss = jax.random.split(jax.random.fold_in(key, i))
             fresh = optimising.finite_start(posterior, key_start)
-            u = jnp.where(i == 0, state, fresh)
+            u = jnp.where((i == 0) & (state.done == 0), state.u, fresh)
             u, refused = optimising.minimise(loss, u, self.steps, self.learning_rate, key_loss)
             height = log_joint(posterior, u)
             higher = height > best.height
@@ -143,8 +150,8 @@ class MAP(WithoutWarmup):
                 best.refused + refused,
             )
 
-        zero = jnp.zeros((), state.dtype)
-        best = Best(state, zero - jnp.inf, zero)
+        zero = jnp.zeros((), state.u.dtype)
+        best = Best(state.u, zero - jnp.inf, zero)
         best = jax.lax.fori_loop(0, self.restarts, attempt, best)
         stats: dict[str, Any] = {
             "lp": posterior.log_density(best.u),
@@ -153,7 +160,7 @@ class MAP(WithoutWarmup):
             "refused": best.refused,
             "nats_left": optimising.nats_left(lambda u: -log_joint(posterior, u), best.u),
         }
-        return state, Step(best.u, stats)
+        return state._replace(done=state.done + 1), Step(best.u, stats)
 
 
 @register(
