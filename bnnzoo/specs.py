@@ -45,10 +45,14 @@ class InferenceSpec(Options):
     """Backend, size and temperatures of a run."""
 
     backend: str = Field("nuts", description="Name of the inference backend.")
-    chains: Count = Field(4, description="Independent chains (or restarts, for an optimiser).")
-    draws: Count = Field(1000, description="Draws kept a chain.")
+    chains: Count = Field(
+        4, description="Independent chains (or restarts, for an optimiser); default the backend's."
+    )
+    draws: Count = Field(1000, description="Draws kept a chain; default the backend's.")
     warmup: Annotated[int, Field(ge=0)] = Field(
-        1000, description="Steps of adaptation (or optimisation) before the first kept draw."
+        1000,
+        description="Steps of adaptation (or optimisation) before the first kept draw; default the "
+        "backend's.",
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of every random number.")
     posterior_temperature: Positive = Field(

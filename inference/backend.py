@@ -43,7 +43,11 @@ class Backend(ABC):
 
     stats: tuple[str, ...] = ()
     """Names of the scalars that every step reports."""
+    default_chains: int = 4
+    default_draws: int = 1000
     default_warmup: int = 1000
+    follows_target: bool = True
+    """Whether draws are meant to spread as the target does; if not, no virial ratio is judged."""
 
     @abstractmethod
     def schedule(self, warmup: int) -> np.ndarray:
@@ -54,6 +58,9 @@ class Backend(ABC):
 
         Args:
             warmup: number of warm-up steps.
+
+        Raises:
+            OptionError: a number it can do nothing with.
         """
         return self
 
@@ -97,6 +104,14 @@ class Backend(ABC):
         Raises:
             InputError: what it cannot treat.
         """
+
+    def remarks(self, posterior: Posterior) -> list[Flag]:
+        """What a user must know of every chain on this posterior, whatever comes out of it.
+
+        Args:
+            posterior: the target.
+        """
+        return []
 
     def flags(self, stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> list[Flag]:
         """What a user must know of one finished chain.

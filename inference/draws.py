@@ -64,6 +64,22 @@ class Draws(ABC):
         return _Selected(self, range(self.shape[0]) if chains is None else chains, step)
 
 
+class RepeatedDraws(Draws):
+    """Every draw again and again: chain by chain, all of them, then all of them once more.
+
+    Args:
+        draws: to be repeated.
+        times: how often each appears.
+    """
+
+    def __init__(self, draws: Draws, times: int) -> None:
+        self.shape = (draws.shape[0] * times, draws.shape[1])
+        self._draws = draws
+
+    def take(self, chain: int, which: slice) -> Any:
+        return self._draws.take(chain % self._draws.shape[0], which)
+
+
 def _join(*parts: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 

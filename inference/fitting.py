@@ -60,8 +60,8 @@ def fit(
     data: Dataset,
     backend: str = "nuts",
     *,
-    chains: int = 4,
-    draws: int = 1000,
+    chains: int | None = None,
+    draws: int | None = None,
     warmup: int | None = None,
     seed: int = 0,
     posterior_temperature: float = 1.0,
@@ -78,8 +78,8 @@ def fit(
         model: from ``make_model`` or ``load_model``, or a NumPyro model ``(x, y=None)``.
         data: from ``load_dataset`` or ``make_dataset``.
         backend: a registered backend.
-        chains: independent chains.
-        draws: kept draws of each.
+        chains: independent chains; the backend's own number if not given, 4 for most.
+        draws: kept draws of each; the backend's own number if not given, 1000 for most.
         warmup: steps of adaptation (of optimisation, for a variational backend) before them; the
             backend's own number if not given, 1000 for samplers.
         seed: of every random number.
@@ -105,16 +105,14 @@ def fit(
     make_room()
     settings = {
         "backend": backend,
-        "chains": chains,
-        "draws": draws,
         "seed": seed,
         "posterior_temperature": posterior_temperature,
         "likelihood_temperature": likelihood_temperature,
         "dtype": dtype,
         "options": backend_options,
     }
-    if warmup is not None:
-        settings["warmup"] = warmup
+    sizes = {"chains": chains, "draws": draws, "warmup": warmup}
+    settings |= {name: size for name, size in sizes.items() if size is not None}
     inference = complete(parse_options(InferenceSpec, settings, "inference"))
     model = as_model(model)
     source = Component(name=data.name, options=dict(data.source or {}))
@@ -147,11 +145,12 @@ def fit(
 
 
 def complete(inference: InferenceSpec) -> InferenceSpec:
-    """The same with the backend's own defaults spelled out: its options and its warm-up.
+    """The same with the backend's own defaults spelled out: its options and its sizes.
 
     Raises:
         UnknownNameError: no such backend.
-        OptionError: an option that neither the backend nor every run has.
+        OptionError: an option that neither the backend nor every run has, or warm-up for a backend
+            that has none.
     """
     entry = registry.get("backends", inference.backend)
     known = {*InferenceSpec.model_fields, *entry.options.model_fields} - {"options"}
@@ -162,9 +161,13 @@ def complete(inference: InferenceSpec) -> InferenceSpec:
                 f"unknown option inference.{name} with backend {inference.backend!r}"
                 + (f"; it is one of {takers}" if takers else hint(name, known, limit=20))
             )
-    changes: dict[str, Any] = {}
-    if "warmup" not in inference.model_fields_set:
-        changes["warmup"] = _backend(inference).default_warmup
+    backend = _backend(inference)
+    changes: dict[str, Any] = {
+        size: getattr(backend, f"default_{size}")
+        for size in ("chains", "draws", "warmup")
+        if size not in inference.model_fields_set
+    }
+    backend.planned(changes.get("warmup", inference.warmup))
     options = entry.parse(inference.options, "inference")
     changes["options"] = options.model_dump(mode="json", exclude_none=True)
     return inference.model_copy(update=changes)
@@ -285,7 +288,10 @@ def _sample(
         tree = build_tree(posterior, chains, inference.seed, inference.dtype)
         tree.attrs["label"] = label
         store.write_tree(folder, tree, site_draws(posterior, chains.u))
-    chains.flags += virial_flags(tree["sample_stats"]["virial"].to_numpy())
+    for flag in backend.remarks(posterior):
+        chains.flags += [(chain, flag) for chain in range(inference.chains)]
+    if backend.follows_target:
+        chains.flags += virial_flags(tree["sample_stats"]["virial"].to_numpy())
     manifest = _manifest(folder, spec, posterior, backend, chains, external, label)
     if "test_scores" in tree.children:
         manifest["metrics"] = test_metrics(tree)

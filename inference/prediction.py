@@ -11,10 +11,14 @@ from scipy.special import entr
 
 from bnnzoo import metrics
 from bnnzoo.errors import InputError
-from bnnzoo.inference.draws import Draws
+from bnnzoo.inference.draws import Draws, RepeatedDraws
 from bnnzoo.inference.evaluation import Evaluated, evaluate, log_volume
 from bnnzoo.inference.precision import precision
 from bnnzoo.models.posterior import Posterior
+
+FEWEST_TARGETS = 1000
+"""Quantiles and CRPS are of so many targets at least: an ensemble of a few members, or a mode,
+gives several each."""
 
 
 class Prediction:
@@ -107,7 +111,7 @@ class Prediction:
         return self._moments.epistemic
 
     def quantile(self, q: float | Sequence[float] | np.ndarray) -> np.ndarray:
-        """Quantiles of :attr:`draws` over chains and draws.
+        """Quantiles of :attr:`draws` over chains and draws; of more targets where draws are few.
 
         Args:
             q: probability or probabilities, 0 to 1.
@@ -160,7 +164,7 @@ class Prediction:
         return self._scores(y).pit
 
     def crps(self, y: Any) -> np.ndarray:
-        """Continuous ranked probability score ``(row,)`` of :attr:`draws`, in units of y.
+        """Continuous ranked probability score ``(row,)``, in units of y, of the same targets.
 
         Args:
             y: targets ``(row,)`` or ``(row, output)``, original units.
@@ -189,9 +193,12 @@ class Prediction:
     def _scale(self, values: np.ndarray) -> np.ndarray:
         return self._posterior.scaling.inverse_y(values)
 
-    def _evaluate(self, y: Any) -> Iterator[tuple[slice, slice, Evaluated]]:
+    def _evaluate(
+        self, y: Any, values: Draws | None = None
+    ) -> Iterator[tuple[slice, slice, Evaluated]]:
+        values = self._values if values is None else values
         with precision(self._dtype):
-            yield from evaluate(self._posterior, self._values, self._x, y, self._seed)
+            yield from evaluate(self._posterior, values, self._x, y, self._seed)
 
     def _collect(self, field: str) -> np.ndarray:
         """One field of every draw at every row, in the shape of chains."""
@@ -207,14 +214,16 @@ class Prediction:
     def _target_blocks(self) -> Iterator[tuple[slice, np.ndarray, bool]]:
         """Target draws ``(draw, row, ...)`` of one block of rows after the other.
 
-        With them, whether they are whole numbers by their law.
+        With them, whether they are whole numbers by their law. Every draw gives as many.
         """
+        times = -(-FEWEST_TARGETS // self._count)
+        values = self._values if times == 1 else RepeatedDraws(self._values, times)
         block: np.ndarray | None = None
-        for rows, draws, part in self._evaluate(None):
+        for rows, draws, part in self._evaluate(None, values):
             if block is None or draws.start == 0:
-                block = np.empty((self._count, *part.draw.shape[1:]))
+                block = np.empty((values.count, *part.draw.shape[1:]))
             block[draws] = part.draw
-            if draws.stop == self._count:
+            if draws.stop == values.count:
                 yield rows, self._scale(block), part.draw.dtype.kind in "iu"
 
     @cached_property

@@ -94,11 +94,11 @@ def _conditional_sites(
     example = {name: jax.ShapeDtypeStruct(shape, real) for name, shape in shapes.items()}
     closed, out_shapes = jax.make_jaxpr(parameters, return_shape=True)(example, example)
     outputs = [name for name, leaves in sorted(out_shapes.items()) for _ in leaves]
-    reached = _depends_on_first(closed.jaxpr, len(example))
+    reached = depends_on_first(closed.jaxpr, len(example))
     return {name for name, depends in zip(outputs, reached, strict=True) if depends}
 
 
-def _depends_on_first(jaxpr: Jaxpr, count: int) -> list[bool]:
+def depends_on_first(jaxpr: Jaxpr, count: int) -> list[bool]:
     """For each output, whether one of the first inputs reaches it; inner calls mix theirs."""
     tainted = set(jaxpr.invars[:count])
 

@@ -49,11 +49,15 @@ AugmentationFlag = Annotated[
     str | None, _flag(MODEL, "Default none; --set augmentation.OPTION=VALUE.", metavar="NAME")
 ]
 BackendFlag = Annotated[str | None, _flag(RUN, "Default nuts.", metavar="NAME")]
-ChainsFlag = Annotated[str | None, _flag(RUN, "Independent chains; default 4.", metavar="N")]
-DrawsFlag = Annotated[str | None, _flag(RUN, "Kept draws a chain; default 1000.", metavar="N")]
+ChainsFlag = Annotated[
+    str | None, _flag(RUN, "Independent chains; default the backend's own.", metavar="N")
+]
+DrawsFlag = Annotated[
+    str | None, _flag(RUN, "Kept draws a chain; default the backend's own.", metavar="N")
+]
 WarmupFlag = Annotated[
     str | None,
-    _flag(RUN, "Steps before the first draw; default 1000 or the backend's own.", metavar="N"),
+    _flag(RUN, "Steps before the first draw; default the backend's own.", metavar="N"),
 ]
 SeedFlag = Annotated[str | None, _flag(RUN, "Default 0.", metavar="N")]
 PosteriorTemperatureFlag = Annotated[

@@ -17,7 +17,7 @@ from bnnzoo.errors import DataWarning, OptionError, hint
 from bnnzoo.options import Options, Positive, parse_options
 from bnnzoo.registry import list_names
 from bnnzoo.sklearn._convergence import doubts
-from bnnzoo.sklearn._defaults import prior_options
+from bnnzoo.sklearn._defaults import prior_options, sizes
 from bnnzoo.specs import Component, InferenceSpec
 
 if TYPE_CHECKING:
@@ -89,8 +89,15 @@ class BaseBNN(BaseEstimator):
         return {n: v for n, v in self.get_params(deep=False).items() if n in of.model_fields}
 
     def _inference(self) -> InferenceSpec:
-        settings = self._parameters(InferenceSpec)
-        settings |= {"seed": self._seed(), "options": self._options("backend")}
+        given = self._parameters(InferenceSpec)
+        given |= {"seed": self._seed(), "options": self._options("backend")}
+        unsaid = [n for n in ("chains", "draws", "warmup") if given[n] is None]
+        settings = {n: v for n, v in given.items() if n not in unsaid}
+        asked = parse_options(InferenceSpec, settings, "inference")
+        if not unsaid:
+            return asked
+        own = sizes(asked.backend, asked.options)
+        settings |= {n: own[n] for n in unsaid}
         return parse_options(InferenceSpec, settings, "inference")
 
     def _seed(self) -> int:

@@ -29,9 +29,10 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         likelihood_options: options of the likelihood.
         backend: a registered inference backend.
         backend_options: its options, such as ``{"target_acceptance": 0.95}``.
-        chains: independent chains; one a processor core runs at the same time.
-        draws: kept draws of each.
-        warmup: steps of adaptation of each.
+        chains: independent chains; one a processor core runs at the same time. If None 2, or the
+            backend's own number where it is no sampler.
+        draws: kept draws of each; if None 500, or the backend's own.
+        warmup: steps of adaptation of each; if None 500, or the backend's own.
         posterior_temperature: T, divides the whole log posterior.
         likelihood_temperature: L, divides the log-likelihood alone.
         dtype: ``float32`` or ``float64``.
@@ -59,9 +60,9 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         likelihood_options: Any = None,
         backend: Any = _defaults.BACKEND,
         backend_options: Any = None,
-        chains: Any = _defaults.CHAINS,
-        draws: Any = _defaults.DRAWS,
-        warmup: Any = _defaults.WARMUP,
+        chains: Any = None,
+        draws: Any = None,
+        warmup: Any = None,
         posterior_temperature: Any = 1.0,
         likelihood_temperature: Any = 1.0,
         dtype: Any = "float32",

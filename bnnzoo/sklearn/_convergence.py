@@ -24,7 +24,11 @@ def doubts(run: Run) -> str | None:
     asked, diagnosed = run.spec.inference, diagnose(run.tree)
     chains, draws = diagnosed["chains"], diagnosed["draws"]
     rhat, ess = diagnosed["function"]["worst_rhat"], diagnosed["function"]["worst_ess"]
-    warmup = {"warmup": max(2 * asked.warmup, _defaults.WARMUP)}
+    # Draws that are optimisations of their own are no chain: what is to be judged are those.
+    single = asked.warmup == 0 and "steps" in asked.options
+    warmup: dict[str, Any] = {"warmup": max(2 * asked.warmup, _defaults.WARMUP)}
+    if single:
+        warmup = {"backend_options": {"steps": 2 * asked.options["steps"]}}
     longer = {**warmup, "draws": max(2 * asked.draws, _defaults.DRAWS)}
     found: list[str] = []
     remedy: dict[str, Any] = {}
@@ -36,7 +40,9 @@ def doubts(run: Run) -> str | None:
     flags = {flag["kind"]: flag["message"] for flag in run.manifest["flags"]}
     if draws < asked.draws and "nan" not in flags:
         doubt(f"time was up after {draws} of {asked.draws} draws a chain", max_time=None)
-    if draws < MIN_DRAWS:
+    if single:
+        pass
+    elif draws < MIN_DRAWS:
         doubt(f"{draws} draws a chain are too few to judge it", **longer)
     elif rhat > RHAT_BAD:
         doubt(f"R-hat of function values is {rhat:.2f}, above {RHAT_BAD}", **longer)

@@ -27,6 +27,25 @@ PRIOR_STD = 2.0
 """In cross-validation on training rows of boston and energy the density rose from 1 to 3."""
 
 
+def sizes(backend: str, options: Mapping[str, Any]) -> dict[str, int]:
+    """Chains, draws and warm-up where nobody says: of a backend that has numbers of its own, those.
+
+    Args:
+        backend: its name.
+        options: of the backend.
+    """
+    from bnnzoo import registry
+    from bnnzoo.inference.backend import Backend
+
+    built = registry.get("backends", backend).build(dict(options), "inference")
+    ours = {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP}
+    return {
+        name: number if own == getattr(Backend, f"default_{name}") else own
+        for name, number in ours.items()
+        for own in [getattr(built, f"default_{name}")]
+    }
+
+
 def prior_options(prior: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a prior, with :data:`PRIOR_STD` where it has a width and none is given.
 

@@ -155,6 +155,39 @@ def test_every_parameter_reaches_the_run(tmp_path):
     assert inference["seed"] == 7
 
 
+@pytest.mark.parametrize(
+    ("backend", "sizes"),
+    [
+        ("deep-ensemble", (2, 5, 0)),
+        ("map", (1, 1, 0)),
+        ("hmc", (_defaults.CHAINS, _defaults.DRAWS, _defaults.WARMUP)),
+    ],
+)
+def test_sizes_that_nobody_gives_are_the_backends_own(monkeypatch, backend, sizes):
+    asked = []
+
+    def stop(plan, out, **settings):
+        asked.append(plan.spec.inference)
+        raise InputError("enough")
+
+    monkeypatch.setattr(Plan, "fit", stop)
+    with pytest.raises(InputError, match="enough"):
+        bz.BNNRegressor(backend=backend).fit(*line())
+    assert (asked[0].chains, asked[0].draws, asked[0].warmup) == sizes
+
+
+def test_an_ensemble_is_not_judged_as_a_chain():
+    """Five members a chain have no R-hat; too few steps are said, with what to raise."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model = bz.BNNRegressor(
+            backend="deep-ensemble", network_options=LINEAR, likelihood="gaussian", random_state=0
+        ).fit(*line())
+    assert model.run_.tree["posterior"].sizes["draw"] == 5
+    with pytest.warns(ConvergenceWarning, match=r"backend_options=\{'steps': 6\}"):
+        model.set_params(backend_options={"steps": 3}).fit(*line())
+
+
 def test_progress_and_time_reach_the_run(monkeypatch):
     said = {}
 
