@@ -16,8 +16,8 @@ from jax import Array
 from jax.tree_util import register_dataclass
 from pydantic import Field
 
-from bnnzoo.errors import InputError
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
+from bnnzoo.inference.minibatches import check_batch_size
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Options, Positive
@@ -103,14 +103,7 @@ class MeanField(Backend):
 
     def check(self, posterior: Posterior) -> None:
         """The batch is no larger than the data, and rows are free of latent sites."""
-        if self.batch_size is None:
-            return
-        if self.batch_size > posterior.rows:
-            raise InputError(
-                f"inference.batch_size = {self.batch_size}, but there are {posterior.rows} "
-                "training rows"
-            )
-        posterior.check_rows_are_free()
+        check_batch_size(self.batch_size, posterior)
 
     def init(self, posterior: Posterior, u: Array) -> MeanFieldState:
         """Centred on the starting position."""
