@@ -192,6 +192,14 @@ class StochasticGradient(Backend):
         one = jnp.ones_like(taken)
         return one, one
 
+    def report(self, own: Any) -> dict[str, Array]:
+        """Statistics of the kernel's own, at the end of a draw.
+
+        Args:
+            own: what is kept beside the position.
+        """
+        return {}
+
     # -- the contract ------------------------------------------------------------------------
 
     def schedule(self, warmup: int) -> np.ndarray:
@@ -244,24 +252,24 @@ class StochasticGradient(Backend):
             return state, sums + seen, size
 
         zero = jnp.zeros((), real)
-        begun = (state, jnp.zeros(3, real), zero)
+        begun = (state, jnp.zeros(4, real), zero)
         state, sums, size = jax.lax.fori_loop(0, self.thin, inner, begun)
-        failed, configurational, kinetic = sums
-        good = jnp.maximum(self.thin - failed, 1.0)
+        failed, read, configurational, kinetic = sums
         stats = {
             "lp": posterior.log_density(state.now.u),
             "diverging": failed,
             "step_size": jnp.sqrt(size),
             "n_steps": jnp.asarray(self.thin * self._cost(), real),
-            "configurational_temperature": configurational / good,
-            "kinetic_temperature": kinetic / good,
+            "configurational_temperature": configurational / read,
+            "kinetic_temperature": kinetic / read,
+            **self.report(state.now.own),
         }
         return state, Step(state.now.u, {name: stats[name] for name in self.stats})
 
     def _inner(
         self, posterior: Posterior, state: ChainState, stage: Array, within: Array, key: Array
     ) -> tuple[ChainState, Array, Array]:
-        """One step; failures, configurational and kinetic temperature ``(3,)``; squared step."""
+        """One step; failures, readings and both thermometers' ``(4,)``; squared step."""
         key_batch, key_look, key_move = jax.random.split(key, 3)
         estimate, batches = self.estimator(posterior, state, key_batch)
         real = state.now.u.dtype
@@ -281,8 +289,11 @@ class StochasticGradient(Backend):
         now = jax.tree.map(lambda new, old: jnp.where(fine, new, old), moved, back)
         last = jax.tree.map(lambda new, old: jnp.where(fine, new, old), state.now, back)
         configurational = -jnp.sum(state.now.u * gradient) / state.now.u.size
-        seen = jnp.stack([jnp.zeros((), real), configurational, kinetic])
-        seen = jnp.where(fine, seen, jnp.array([1.0, 0.0, 0.0], real))
+        nothing = jnp.zeros(4, real)
+        seen = jnp.stack([nothing[0], jnp.ones((), real), configurational, kinetic])
+        # A temperature is read where it should be the target's: not while a cycle heats up.
+        seen = jnp.where(heat >= 1.0, seen, nothing)
+        seen = jnp.where(fine, seen, nothing.at[0].set(1.0))
         return ChainState(now, last, batches, state.centre, state.taken + 1), seen, size
 
     def squared_step(self, posterior: Posterior) -> Array:
@@ -323,7 +334,7 @@ class StochasticGradient(Backend):
         centre = control_variates.climb(posterior, state.centre)
         done = stage == Stage.SLOW_END
         u = jnp.where(done, centre.position, state.now.u)
-        at = Moving(u, state.now.own)
+        at = Moving(u, self.begin(posterior, u))
         state = state._replace(now=at, last=at, centre=centre)
         zero = jnp.zeros((), u.dtype)
         stats = dict.fromkeys(self.stats, zero)

@@ -65,8 +65,8 @@ class SGLD(Decaying):
         "Vollmer, Zygalakis & Teh (2016), (Non-)asymptotic Properties of SGLD, for the bias",
     ),
     tags={"exact": False, "family": "mcmc", "gradients": "minibatch", "order": 1},
-    notes="Exact for no target at a fixed step. The bias is of first order in learning_rate, that "
-    "of the discretisation (variances 1 / (1 - e c / 4) too large, c the precision) and that of the "
+    notes="Exact for no target at a fixed step. The bias is of first order in learning_rate, the "
+    "discretisation's (variances 1 / (1 - e c / 4) too large, c the precision) and that of the "
     "batch's noise; it vanishes with step_schedule = 'polynomial'. A draw costs thin gradients of "
     "a batch (with control_variates twice as many) and one log density of all rows. No metric: "
     "slow where scales differ.",
