@@ -50,7 +50,7 @@ class StochasticOptions(Options):
     batch_size: Count | None = Field(
         None, description="Training rows of a gradient; all if not given."
     )
-    thin: Count = Field(50, description="Steps, each with its own batch, of one kept draw.")
+    thin: Count = Field(100, description="Steps, each with its own batch, of one kept draw.")
     control_variates: bool = Field(
         False,
         description="A batch's gradient is taken as its difference from a centre, found in "
@@ -139,6 +139,8 @@ class StochasticGradient(Backend):
     """Batches are drawn anew each step, where the kernel takes its noise to be white."""
     probes = 1
     """Gradients, or what costs as much, of one look at a batch."""
+    warmer = "raise warmup"
+    """What helps where draws are too cold."""
 
     # -- for subclasses ----------------------------------------------------------------------
 
@@ -181,6 +183,14 @@ class StochasticGradient(Backend):
     def gradient_of(self, force: Any) -> Array:
         """The gradient in what :meth:`look` gave."""
         return force
+
+    def settled(self, within: Array) -> Array:
+        """Whether temperatures, so late in a draw, should be the target's; traced.
+
+        Args:
+            within: steps since this draw began.
+        """
+        return jnp.ones_like(within, bool)
 
     def factors(self, taken: Array, within: Array) -> tuple[Array, Array]:
         """Factors of the squared step and of the temperature; traced.
@@ -291,8 +301,7 @@ class StochasticGradient(Backend):
         configurational = -jnp.sum(state.now.u * gradient) / state.now.u.size
         nothing = jnp.zeros(4, real)
         seen = jnp.stack([nothing[0], jnp.ones((), real), configurational, kinetic])
-        # A temperature is read where it should be the target's: not while a cycle heats up.
-        seen = jnp.where(heat >= 1.0, seen, nothing)
+        seen = jnp.where(self.settled(within), seen, nothing)
         seen = jnp.where(fine, seen, nothing.at[0].set(1.0))
         return ChainState(now, last, batches, state.centre, state.taken + 1), seen, size
 
@@ -369,11 +378,10 @@ class StochasticGradient(Backend):
         mean, error = mean_with_error(values[None])
         if not abs(mean - 1.0) > LEEWAY + ERRORS * error:
             return []
-        message = (
-            f"{name.replace('_', ' ')} {mean:.2f} +- {error:.2f} of the target's: {what} are "
-            f"too {'hot: lower learning_rate, raise batch_size' if mean > 1 else 'cold'}"
-            f"{'' if mean > 1 else ': raise warmup'}"
-        )
+        hot = "too hot: lower learning_rate, or raise batch_size"
+        verdict = hot if mean > 1 else f"too cold: {self.warmer}"
+        named = name.replace("_", " ")
+        message = f"{named} {mean:.2f} +- {error:.2f} of the target's: {what} are {verdict}"
         return [Flag("warning", message)]
 
 

@@ -86,7 +86,7 @@ class CyclicalSGHMC(Cyclical):
         "Zhang, Li, Zhang, Chen & Wilson (2020), Cyclical Stochastic Gradient MCMC for Bayesian "
         "Deep Learning, eq. 1",
     ),
-    tags={"exact": False, "family": "mcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
     notes="Exact for no target: cycles weigh modes by how often a descent finds them, and a cycle "
     "must be long enough to forget its descent. At a constant step (cycles = false) the bias is of "
     "first order in learning_rate. A draw costs a cycle of thin gradients of a batch; warmup "

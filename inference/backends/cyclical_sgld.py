@@ -10,16 +10,34 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import register_dataclass
+from pydantic import Field
 
 from bnnzoo.inference.cyclical import CYCLE_NUMBERS, CYCLE_STRUCTURE, Cyclical, CyclicalOptions
 from bnnzoo.inference.stochastic_gradient import Moving, Place
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
+from bnnzoo.options import Count, Positive
 from bnnzoo.registry import register
 
 
 class CyclicalSGLDOptions(CyclicalOptions):
     """Options of ``cyclical-sgld``."""
+
+    learning_rate: Positive = Field(
+        0.1,
+        description="Step of gradient descent on the mean loss of the rows at the start of a "
+        "cycle: the squared step of the dynamics is learning_rate * T / N.",
+    )
+    thin: Count = Field(
+        2000, description="Steps of a cycle, at the end of which one draw is kept, and none before."
+    )
+    ramp_end: float = Field(
+        0.1,
+        ge=0.0,
+        lt=0.8,
+        description="Share of a cycle until which the temperature rises, linearly, to the "
+        "target's; the same as ramp_begin: a jump.",
+    )
 
 
 class Metric(NamedTuple):
@@ -71,7 +89,7 @@ class CyclicalSGLD(Cyclical):
         "Wenzel et al. (2020), How Good is the Bayes Posterior in Deep Neural Networks Really?, "
         "appendix A, for the ramp and the layerwise metric",
     ),
-    tags={"exact": False, "family": "mcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
     notes="Exact for no target: cycles weigh modes by how often a descent finds them, and a cycle "
     "must be long enough to forget its descent. At a constant step (cycles = false) the bias is of "
     "first order in learning_rate, as for sgld. A draw costs a cycle of thin gradients of a batch; "

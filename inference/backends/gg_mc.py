@@ -26,7 +26,7 @@ from bnnzoo.inference.stochastic_gradient import (
 )
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
-from bnnzoo.options import Fraction
+from bnnzoo.options import Count, Fraction
 from bnnzoo.registry import register
 
 STUCK = 0.1
@@ -35,6 +35,8 @@ STUCK = 0.1
 
 class GGMCOptions(StochasticOptions):
     """Options of ``gg-mc``."""
+
+    thin: Count = Field(50, description="Steps of one kept draw, rounded up to whole passes.")
 
     momentum: Fraction = Field(0.9, description="Share of the momentum kept at each step.")
     metropolis: bool = Field(
@@ -216,7 +218,7 @@ class GGMC(StochasticGradient):
         "Garriga-Alonso & Fortuin (2021), Exact Langevin Dynamics with Stochastic Gradients",
         "Horowitz (1991), A Generalized Guided Monte Carlo Algorithm, for a pass of one step",
     ),
-    tags={"exact": True, "family": "mcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": True, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
     notes="Exact at every learning_rate and temperature, minibatches included, with metropolis = "
     "true; without it the bias is of first order in learning_rate (a Gaussian's variance is "
     "1 / (1 - e c / 4) too large, c its precision). A pass is N / batch_size batches between two "

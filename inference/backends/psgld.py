@@ -31,7 +31,7 @@ class PSGLDOptions(DecayOptions):
     """Options of ``psgld``."""
 
     learning_rate: Positive = Field(
-        1e-4,
+        3e-4,
         description="Step of RMSprop on the mean loss of the rows: of the order of a move a step, "
         "in unconstrained units, whatever the gradient's scale.",
     )
@@ -75,7 +75,8 @@ class PSGLD(Decaying):
     d E[G | u] / du alone, which is the mean of -G^2 V' / (2 sqrt(V)) over batches, V' the same
     average of 2 g dg/du from the same batches. dg_i/du_i is estimated by z_i (H z)_i with signs z
     drawn anew each step: in V' it enters linearly, so without bias. The average is taken before
-    the batch that drives the step: else G and the gradient of that batch would be correlated.
+    the batch that drives the step, and batches are independent: else G and the noise of that batch
+    would be correlated, which is a drift that no step is small enough for.
     """
 
     learning_rate: Leaf
@@ -88,6 +89,8 @@ class PSGLD(Decaying):
     control_variates: bool
     step_schedule: str
     correction: bool
+
+    independent = True
 
     @property
     def probes(self) -> int:  # type: ignore[override]
@@ -137,7 +140,7 @@ class PSGLD(Decaying):
         "Hutchinson (1990), A Stochastic Estimator of the Trace of the Influence Matrix, for the "
         "diagonal of the Hessian",
     ),
-    tags={"exact": False, "family": "mcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
     notes="Exact for no target at a fixed step; the bias vanishes with the step (first order). "
     "With correction = false it does not: small steps then sample a law proportional to p / G in "
     "one dimension. A draw costs thin gradients and Hessian-vector products of a batch. With few "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,12 +26,14 @@ from bnnzoo.inference.stochastic_gradient import (
 )
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
-from bnnzoo.options import Fraction, Positive
+from bnnzoo.options import Count, Fraction, Positive
 from bnnzoo.registry import register
 
 
 class SGHMCOptions(StochasticOptions):
     """Options of ``sghmc``."""
+
+    thin: Count = Field(50, description="Steps, each with its own batch, of one kept draw.")
 
     learning_rate: Positive = Field(
         1e-4,
@@ -50,18 +53,24 @@ class Adaptive(NamedTuple):
 
     Attributes:
         velocity: displacement a step ``(dim,)``.
+        heated: warm-up steps so far.
         window: steps that the averages remember ``(dim,)``.
         mean: average gradient of the mean loss ``(dim,)``.
         square: average of its square ``(dim,)``.
+        metric: running mean of ``square``, whose root steps are measured in ``(dim,)``.
+        learnt: steps behind it.
         noise: variance of a batch's gradient of the log density ``(dim,)``.
         pairs: pairs of batches behind it.
         starved: share of coordinates whose batches bring more noise than the friction takes.
     """
 
     velocity: Array
+    heated: Array
     window: Array
     mean: Array
     square: Array
+    metric: Array
+    learnt: Array
     noise: Array
     pairs: Array
     starved: Array
@@ -69,7 +78,7 @@ class Adaptive(NamedTuple):
 
 @functools.partial(
     register_dataclass,
-    data_fields=(*COMMON_NUMBERS, "friction"),
+    data_fields=(*COMMON_NUMBERS, "friction", "heating"),
     meta_fields=(*COMMON_STRUCTURE, "noise_correction"),
 )
 @dataclass(frozen=True)
@@ -81,11 +90,17 @@ class SGHMC(StochasticGradient):
     so the noise is measured here, as half the squared difference of two batches' gradients at one
     place. With all rows there is none. Batches are independent, as the correction supposes: noise
     that cancels within a pass over the data must not be taken off.
+
+    ``heating`` steps of warm-up come before the averages: a chain starts at rest near a mode, where
+    gradients are far below what they are among draws, and a metric of those is unstable. The metric
+    is the mean of the paper's average over the rest of warm-up: where batches have little noise the
+    paper's window is a step or two, and its last value may be next to nothing.
     """
 
     learning_rate: Leaf
     thin: Leaf
     friction: Leaf
+    heating: Leaf
     batch_size: int | None
     control_variates: bool
     noise_correction: bool
@@ -93,11 +108,16 @@ class SGHMC(StochasticGradient):
     stats = (*StochasticGradient.stats, "kinetic_temperature", "starved")
     independent = True
 
+    def planned(self, warmup: int) -> SGHMC:
+        """A quarter of the warm-up's plain steps only heats."""
+        plain = int(np.sum(self.schedule(warmup) == Stage.FAST))
+        return dataclasses.replace(self, heating=plain * self.thin // 4)
+
     def begin(self, posterior: Posterior, u: Array) -> Any:
         """At rest, with averages of weight one."""
         zero, one = jnp.zeros_like(u), jnp.ones_like(u)
         none = jnp.zeros((), u.dtype)
-        return Adaptive(zero, one, zero, one, zero, none, none)
+        return Adaptive(zero, none, one, zero, one, one, none, zero, none, none)
 
     def move(
         self, posterior: Posterior, at: Moving, force: Any, place: Place, key: Array
@@ -105,9 +125,11 @@ class SGHMC(StochasticGradient):
         """Springenberg et al. (2016), eqs. 9 to 12, with the measured noise in place of V."""
         own = at.own
         adapted = self._adapt(own, place.per_datum * force)
-        own = jax.tree.map(lambda new, old: jnp.where(place.warming, new, old), adapted, own)
+        learns = place.warming & (own.heated >= self.heating)
+        own = jax.tree.map(lambda new, old: jnp.where(learns, new, old), adapted, own)
+        own = own._replace(heated=own.heated + place.warming)
         tiny = jnp.finfo(at.u.dtype).tiny
-        scaled = place.size / jnp.sqrt(jnp.maximum(own.square, tiny))
+        scaled = place.size / jnp.sqrt(jnp.maximum(own.metric, tiny))
         injected = 2.0 * self.friction * scaled - scaled**2 * own.noise
         noise = jax.random.normal(key, at.u.shape, at.u.dtype)
         velocity = (1.0 - self.friction) * own.velocity + scaled * force
@@ -125,7 +147,9 @@ class SGHMC(StochasticGradient):
         window = own.window * (1.0 - told) + 1.0
         mean = own.mean + (gradient - own.mean) / window
         square = own.square + (gradient**2 - own.square) / window
-        return own._replace(window=window, mean=mean, square=square)
+        learnt = own.learnt + 1.0
+        metric = own.metric + (square - own.metric) * 2.0 / (learnt + 1.0)
+        return own._replace(window=window, mean=mean, square=square, metric=metric, learnt=learnt)
 
     def _draw(
         self, posterior: Posterior, state: ChainState, stage: Array, key: Array
@@ -191,7 +215,7 @@ class SGHMC(StochasticGradient):
         "Springenberg, Klein, Falkner & Hutter (2016), Bayesian Optimization with Robust Bayesian "
         "Neural Networks, sec. 4.1",
     ),
-    tags={"exact": False, "family": "mcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
     notes="Exact for no target at a fixed step; the bias is of first order in learning_rate (a "
     "Gaussian's variance is 1 / (1 - e c / (2 (2 - friction))) too large, c its precision in the "
     "metric); that of the batch's noise is removed to the accuracy with which warm-up measured its "
@@ -199,4 +223,4 @@ class SGHMC(StochasticGradient):
 )
 def sghmc(options: SGHMCOptions) -> SGHMC:
     """The backend of these options."""
-    return SGHMC(**dict(options))
+    return SGHMC(**dict(options), heating=SGHMC.default_warmup * options.thin // 4)

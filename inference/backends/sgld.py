@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import register_dataclass
+from pydantic import Field
 
 from bnnzoo.inference.stochastic_gradient import (
     DECAY_NUMBERS,
@@ -21,11 +22,18 @@ from bnnzoo.inference.stochastic_gradient import (
 )
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
+from bnnzoo.options import Positive
 from bnnzoo.registry import register
 
 
 class SGLDOptions(DecayOptions):
     """Options of ``sgld``."""
+
+    learning_rate: Positive = Field(
+        0.03,
+        description="Step of gradient descent on the mean loss of the rows: the squared step of "
+        "the dynamics is learning_rate * T / N, stable alike at every N and temperature.",
+    )
 
 
 @functools.partial(register_dataclass, data_fields=DECAY_NUMBERS, meta_fields=DECAY_STRUCTURE)
@@ -64,7 +72,7 @@ class SGLD(Decaying):
         "Baker, Fearnhead, Fox & Nemeth (2019), Control Variates for Stochastic Gradient MCMC",
         "Vollmer, Zygalakis & Teh (2016), (Non-)asymptotic Properties of SGLD, for the bias",
     ),
-    tags={"exact": False, "family": "mcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
     notes="Exact for no target at a fixed step. The bias is of first order in learning_rate, the "
     "discretisation's (variances 1 / (1 - e c / 4) too large, c the precision) and that of the "
     "batch's noise; it vanishes with step_schedule = 'polynomial'. A draw costs thin gradients of "

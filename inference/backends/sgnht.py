@@ -22,12 +22,14 @@ from bnnzoo.inference.stochastic_gradient import (
 )
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
-from bnnzoo.options import Fraction, Positive
+from bnnzoo.options import Count, Fraction, Positive
 from bnnzoo.registry import register
 
 
 class SGNHTOptions(StochasticOptions):
     """Options of ``sgnht``."""
+
+    thin: Count = Field(50, description="Steps, each with its own batch, of one kept draw.")
 
     friction: Fraction = Field(
         0.05, description="Rate of the injected noise, per step, and the thermostat's first value."
@@ -108,7 +110,7 @@ class SGNHT(StochasticGradient):
         "Leimkuhler & Shang (2016), Adaptive Thermostats for Noisy Gradient Systems, for the "
         "splitting",
     ),
-    tags={"exact": False, "family": "mcmc", "gradients": "minibatch", "order": 2},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 2},
     notes="Exact for no target at a fixed step; at a given friction per step the discretisation's "
     "bias is of second order in learning_rate. Batch noise that is alike for all parameters is "
     "balanced; what differs between them leaves a bias of first order. One thermostat needs many "
