@@ -84,15 +84,16 @@ class SGNHT(StochasticGradient):
         p, rate = at.own
         p = p + h * force
         u = at.u + 0.5 * h * p
-        rate = rate + 0.5 * self.coupling * (jnp.mean(p**2) - 1.0)
+        before = jnp.mean(p**2)
+        rate = rate + 0.5 * self.coupling * (before - 1.0)
         # Exact for dp = -rate p dt + sqrt(2 friction) dW over a step; (1 - e^-2r) / r is 2 at 0.
         near = jnp.abs(rate) < 1e-6
         spread = jnp.where(near, 2.0, -jnp.expm1(-2.0 * rate) / jnp.where(near, 1.0, rate))
         noise = jax.random.normal(key, p.shape, p.dtype)
         p = jnp.exp(-rate) * p + jnp.sqrt(self.friction * spread) * noise
-        kinetic = jnp.mean(p**2)
-        rate = rate + 0.5 * self.coupling * (kinetic - 1.0)
-        return Moving(u + 0.5 * h * p, Thermostat(p, rate)), kinetic
+        after = jnp.mean(p**2)
+        rate = rate + 0.5 * self.coupling * (after - 1.0)
+        return Moving(u + 0.5 * h * p, Thermostat(p, rate)), 0.5 * (before + after)
 
     def report(self, own: Any) -> dict[str, Array]:
         """The thermostat's friction per step."""

@@ -98,8 +98,9 @@ KERNELS = {
     ),
     "gg-mc": Kernel("gg-mc", obabo, None, 0.2, 0.2, metropolis=False, momentum=0.8),
 }
+QUICK = {("sgld", "passes"), ("cyclical-sghmc", "passes")}
 CASES = [
-    pytest.param(name, batches, marks=() if batches == kernel.batches else pytest.mark.validate)
+    pytest.param(name, batches, marks=() if (name, batches) in QUICK else pytest.mark.validate)
     for name, kernel in KERNELS.items()
     for batches in kernel.rates
 ]
@@ -270,24 +271,34 @@ def test_sgnht_has_the_targets_law_and_kinetic_temperature_at_a_large_step():
 
 @pytest.mark.validate
 def test_sgnht_balances_the_noise_of_batches():
-    """Noise that is the same in every coordinate: sgld is too hot by the step, sgnht is not."""
-    posterior = lin.location_posterior()
+    """Friction rises by what batches bring on average, e n / 2 a step; a fixed one is too hot.
+
+    A coordinate is then off by how its own noise n_i differs from the average alone: its
+    temperature is (a + e n_i / 2) / (a + e mean(n) / 2) to first order, held to 10 %.
+    """
     mean, precisions = lin.moments()
-    noise = np.diag(lin.batch_noise(independent=True)[0])
-    ratios = {}
-    for friction in (0.05, 0.2):
+    brought = 0.5 * 0.01 / lin.ROWS * np.diag(lin.batch_noise(independent=True)[0])
+    for friction in (0.1, 0.3):
         backend = lin.make(
-            "sgnht", learning_rate=0.01, thin=64, friction=friction, batch_size=lin.BATCH
+            "sgnht",
+            learning_rate=0.01,
+            thin=64,
+            friction=friction,
+            coupling=0.002,
+            batch_size=lin.BATCH,
         )
+        posterior = lin.location_posterior()
         u, stats, _ = lin.simulate(backend, posterior, lin.near_the_mode(), SEED)
-        ratios[friction] = ((u - mean) ** 2 * precisions).mean((0, 1))
-        own = stats["kinetic_temperature"].mean(1)
-        assert abs(own.mean() - 1.0) < 5.0 * own.std() / np.sqrt(len(own))
-        # What the batches bring in a step, h^2 n / 2 a coordinate, is what friction is more.
-        extra = 0.5 * 0.01 / lin.ROWS * noise.mean()
+        found = ((u - mean) ** 2 * precisions).mean((0, 1))
+        wanted = (friction + brought) / (friction + brought.mean())
         more = stats["friction"].mean() - friction
-        print(f"friction {friction}: {more:.4f} more, {extra:.4f} brought, {ratios[friction]}")
-        np.testing.assert_allclose(more, extra, rtol=0.15)
+        print(f"friction {friction}: {more:.4f} more, {brought.mean():.4f} brought")
+        print(f"temperatures {found}, {wanted} wanted, {1 + brought / friction} uncontrolled")
+        own = stats["kinetic_temperature"].mean(1)
+        print(f"kinetic {own.mean():.4f}")
+        np.testing.assert_allclose(own.mean(), 1.0, atol=0.01)
+        np.testing.assert_allclose(more, brought.mean(), rtol=0.1)
+        np.testing.assert_allclose(found, wanted, rtol=0.1)
 
 
 # -- psgld -------------------------------------------------------------------------------------
