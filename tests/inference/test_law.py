@@ -183,7 +183,7 @@ CHEES = "hmc with ChEES"
 OPTIONS = {
     CHEES: {"trajectory": "chees"},
     "elliptical-slice": {"sweeps": 200},
-    "gg-mc": {"learning_rate": 0.3, "thin": 50},
+    "gg-mc": {"learning_rate": 0.3, "thin": 20},
 }
 SHARE = {"smc": 0.4}
 """Of those draws: each of `smc` is five trajectories of a particle."""
