@@ -115,9 +115,9 @@ class SGNHT(StochasticGradient):
     notes="Exact for no target at a fixed step; at a given friction per step the discretisation's "
     "bias is of second order in learning_rate. Batch noise that is alike for all parameters is "
     "balanced; what differs between them leaves a bias of first order, which no thermometer shows "
-    "and which grows as temperatures fall: with minibatches of a network prefer sghmc. One thermostat needs many "
-    "parameters (tens) to be steady. A draw costs thin gradients of a batch. No metric: slow where "
-    "scales differ.",
+    "and which grows as temperatures fall: with minibatches of a network prefer sghmc. One "
+    "thermostat needs many parameters (tens) to be steady. A draw costs thin gradients of a "
+    "batch. No metric: slow where scales differ.",
 )
 def sgnht(options: SGNHTOptions) -> SGNHT:
     """The backend of these options."""
