@@ -12,7 +12,6 @@ import numpy as np
 import optax
 from jax import Array
 
-from bnnzoo.errors import InputError
 from bnnzoo.inference.backend import Flag
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
@@ -181,32 +180,6 @@ def untempered(posterior: Posterior) -> Posterior:
     made = copy.copy(posterior)
     made.posterior_temperature = 1.0
     return made
-
-
-def draw_batch(posterior: Posterior, size: int | None, key: Array) -> Array | None:
-    """Row numbers drawn without replacement ``(size,)``; None, all rows, where no size is given."""
-    if size is None:
-        return None
-    return jax.random.choice(key, posterior.rows, (size,), replace=False)
-
-
-def check_batch(posterior: Posterior, size: int | None) -> None:
-    """Raise where minibatches of a size cannot be drawn.
-
-    Args:
-        posterior: the target.
-        size: rows of one; None for no minibatches.
-
-    Raises:
-        InputError: more rows than there are, or latent sites that belong to the rows.
-    """
-    if size is None:
-        return
-    if size > posterior.rows:
-        raise InputError(
-            f"inference.batch_size = {size}, but there are {posterior.rows} training rows"
-        )
-    posterior.check_rows_are_free()
 
 
 def refused_flags(stats: dict[str, np.ndarray], rates: str) -> list[Flag]:

@@ -19,9 +19,9 @@ import optax
 from jax import Array
 from pydantic import Field
 
-from bnnzoo.errors import InputError
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.importance import khat_flags
+from bnnzoo.inference.minibatches import check_batch_size, draw_batch
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Options, Positive
@@ -210,7 +210,7 @@ class Variational(Backend):
 
     def check(self, posterior: Posterior) -> None:
         """The batch is no larger than the data, and rows are free of latent sites."""
-        check_batch(posterior, self.batch_size)
+        check_batch_size(posterior, self.batch_size)
 
     def init(self, posterior: Posterior, u: Array) -> VariationalState:
         """Centred on the starting position."""
@@ -364,24 +364,6 @@ def bound_flags(stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> 
         message = f"the bound could still rise by about {remaining:.3g} nats; raise warmup"
         found.append(Flag("unconverged", message))
     return found
-
-
-def check_batch(posterior: Posterior, batch_size: int | None) -> None:
-    """Raise ``InputError`` where minibatches of this size are not defined."""
-    if batch_size is None:
-        return
-    if batch_size > posterior.rows:
-        raise InputError(
-            f"inference.batch_size = {batch_size}, but there are {posterior.rows} training rows"
-        )
-    posterior.check_rows_are_free()
-
-
-def draw_batch(posterior: Posterior, batch_size: int | None, key: Array) -> Array | None:
-    """Row numbers without replacement, or None for all; traced."""
-    if batch_size is None:
-        return None
-    return jax.random.choice(key, posterior.rows, (batch_size,), replace=False)
 
 
 def cosine(rate: Leaf, done: Array, steps: Leaf) -> Array:

@@ -20,6 +20,7 @@ from bnnzoo.inference.backends.map import (
     WithoutWarmup,
     temperature_is_ignored,
 )
+from bnnzoo.inference.minibatches import check_batch_size, draw_batch
 from bnnzoo.inference.optimising import log_joint
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
@@ -67,7 +68,7 @@ class DeepEnsemble(WithoutWarmup):
 
     def check(self, posterior: Posterior) -> None:
         """The batch fits the data, and the model has what the variant needs."""
-        optimising.check_batch(posterior, self.batch_size)
+        check_batch_size(posterior, self.batch_size)
         if self.bootstrap:
             posterior.check_rows_are_free()
         if self.variant != "plain":
@@ -105,7 +106,7 @@ class DeepEnsemble(WithoutWarmup):
                 return anchoring.anchored_loss(posterior, anchors, u, batch)
 
         def loss(u: Array, key: Array) -> Array:
-            batch = optimising.draw_batch(posterior, self.batch_size, key)
+            batch = draw_batch(posterior, self.batch_size, key)
             if rows is not None:
                 batch = rows if batch is None else rows[batch]
             return on(u, batch)
@@ -133,6 +134,13 @@ class DeepEnsemble(WithoutWarmup):
         "Osband, Aslanides & Cassirer (2018), Randomized Prior Functions, lemma 3",
     ),
     tags={"exact": False, "family": "ensemble", "gradients": "minibatch"},
+    facts={
+        "exact for": "linear models with known Gaussian noise (sample-then-optimise)",
+        "bias": "plain: modes alone; anchored: too narrow where data decide",
+        "a draw costs": "a whole training: steps gradients (5,000)",
+        "memory": "four vectors of the parameters",
+        "choose it": "a strong baseline; independent draws without a chain",
+    },
     notes="A draw is one member, trained from a draw of the prior; 2 chains of 5 are ten members, "
     "and resume(path, draws=...) adds some. sample-then-optimise is exact for models linear in "
     "Gaussian weights with known Gaussian noise, at every temperature: noise and anchors are drawn "

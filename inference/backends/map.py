@@ -16,6 +16,7 @@ from pydantic import Field
 from bnnzoo.errors import OptionError
 from bnnzoo.inference import optimising
 from bnnzoo.inference.backend import Backend, Flag, Step
+from bnnzoo.inference.minibatches import check_batch_size, draw_batch
 from bnnzoo.inference.optimising import log_joint
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
@@ -119,7 +120,7 @@ class MAP(WithoutWarmup):
 
     def check(self, posterior: Posterior) -> None:
         """The batch fits the data."""
-        optimising.check_batch(posterior, self.batch_size)
+        check_batch_size(posterior, self.batch_size)
 
     def remarks(self, posterior: Posterior) -> list[Flag]:
         """T says nothing of a mode."""
@@ -135,7 +136,7 @@ class MAP(WithoutWarmup):
         """The highest mode of ``restarts``."""
 
         def loss(u: Array, key: Array) -> Array:
-            return -log_joint(posterior, u, optimising.draw_batch(posterior, self.batch_size, key))
+            return -log_joint(posterior, u, draw_batch(posterior, self.batch_size, key))
 
         def attempt(i: Array, best: Best) -> Best:
             key_start, key_loss = jax.random.split(jax.random.fold_in(key, i))
@@ -170,6 +171,13 @@ class MAP(WithoutWarmup):
     options=MAPOptions,
     references=("Kingma & Ba (2015), Adam", "Bishop (2006), Pattern Recognition, sec. 5.5"),
     tags={"exact": False, "family": "optimisation", "gradients": "minibatch"},
+    facts={
+        "exact for": "the mode, as a point",
+        "bias": "no width at all",
+        "a draw costs": "restarts x steps gradients (15,000)",
+        "memory": "four vectors of the parameters",
+        "choose it": "a first look, or a baseline",
+    },
     notes="The mode of the parameters as the model writes them: log p(y|w) / L + log p(w) without "
     "the Jacobian of unconstrained coordinates, as in Stan's optimising. T has no effect, as the "
     "mode of a power is the mode, and a run at another T says so. A draw is the highest of "

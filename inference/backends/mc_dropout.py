@@ -19,6 +19,7 @@ from bnnzoo.errors import InputError
 from bnnzoo.inference import optimising
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.dropout_masks import draw_mask, masked_kernels
+from bnnzoo.inference.minibatches import check_batch_size, draw_batch
 from bnnzoo.inference.optimising import Descent
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
@@ -107,7 +108,7 @@ class MCDropout(Backend):
                 f"mc-dropout: posterior_temperature = {T:g} has no meaning for masks, whose spread "
                 "is set by rate; only T = 1 is defined (backends that temper: hmc, nuts)"
             )
-        optimising.check_batch(posterior, self._rows(posterior))
+        check_batch_size(posterior, self._rows(posterior))
         kernels = masked_kernels(posterior)
         rates = [self.input_rate if kernel.first else self.rate for kernel in kernels]
         if not any(rates):
@@ -177,7 +178,7 @@ class MCDropout(Backend):
         size = self._rows(posterior)
         batch = jnp.arange(posterior.rows)
         if size < posterior.rows:
-            batch = jax.random.choice(key_batch, posterior.rows, (size,), replace=False)
+            batch = draw_batch(posterior, size, key_batch)
 
         def masked(own: Array) -> Array:
             return u * draw_mask(kernels, u, self.rate, self.input_rate, own)
@@ -213,6 +214,13 @@ class MCDropout(Backend):
         "(the ridge it is on a linear model)",
     ),
     tags={"exact": False, "family": "dropout", "gradients": "minibatch"},
+    facts={
+        "exact for": "no posterior",
+        "bias": "a width set by rate, which data do not shrink",
+        "a draw costs": "nothing, after the training",
+        "memory": "a vector of the parameters for each row of a batch",
+        "choose it": "a cheap baseline, at T = 1",
+    },
     notes="Exact for nothing: the spread is set by rate, and does not shrink with more data. A "
     "draw is the trained weights with rows of kernels dropped and the others over 1 - rate: the "
     "same mask for all rows it predicts, so that a draw is a function. Rows are units of the layer "

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from pydantic import Field
 
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
-from bnnzoo.inference.variational import LEAST_STEPS, check_batch, cosine, draw_batch
+from bnnzoo.inference.minibatches import check_batch_size, draw_batch
+from bnnzoo.inference.variational import LEAST_STEPS, cosine
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Options, Positive
@@ -117,7 +118,7 @@ class SVGD(Backend):
 
     def check(self, posterior: Posterior) -> None:
         """The batch is no larger than the data, and rows are free of latent sites."""
-        check_batch(posterior, self.batch_size)
+        check_batch_size(posterior, self.batch_size)
 
     def init(self, posterior: Posterior, u: Array) -> SVGDState:
         """All at the start; the first update draws them."""

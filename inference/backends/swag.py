@@ -19,6 +19,7 @@ from pydantic import Field
 from bnnzoo.errors import InputError, OptionError
 from bnnzoo.inference import optimising
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
+from bnnzoo.inference.minibatches import check_batch_size, draw_batch
 from bnnzoo.inference.optimising import Descent
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
@@ -141,7 +142,7 @@ class SWAG(Backend):
 
     def check(self, posterior: Posterior) -> None:
         """A batch is smaller than the data: all rows at once have no gradient noise."""
-        optimising.check_batch(posterior, self._rows(posterior))
+        check_batch_size(posterior, self._rows(posterior))
         if self._rows(posterior) == posterior.rows:
             raise InputError(
                 f"swag: a batch of all {posterior.rows} training rows has no gradient noise, which "
@@ -240,7 +241,7 @@ class SWAG(Backend):
         target = optimising.untempered(posterior)
 
         def loss(u: Array, key: Array) -> Array:
-            batch = optimising.draw_batch(posterior, self._rows(posterior), key)
+            batch = draw_batch(posterior, self._rows(posterior), key)
             return -target.log_density(u, batch) / posterior.rows
 
         return loss
@@ -306,6 +307,13 @@ def _largest_curvature(loss: Callable[[Array], Array], u: Array, key: Array) -> 
         "Inference, sec. 3 (the iterates' covariance)",
     ),
     tags={"exact": False, "family": "variational", "gradients": "minibatch"},
+    facts={
+        "exact for": "no posterior",
+        "bias": "SGD's covariance, times T; correlations halved",
+        "a draw costs": "nothing, after the training",
+        "memory": "rank + 10 vectors of the parameters",
+        "choose it": "a cheap width for one training on many rows",
+    },
     notes="Exact for nothing: the covariance is that of SGD, which follows the noise of its "
     "gradients, its rate and batch size, not the posterior. Half of it is diagonal, half of low "
     "rank, so that correlations are halved. Iterates are of the loss at T = 1 in unconstrained "

@@ -67,6 +67,7 @@ NAMES = {
     "minibatches for an exact backend": (
         [*FIT, "--backend", "nuts", "--set", "inference.batch_size=10"],
         "unknown option inference.batch_size with backend 'nuts'",
+        "; it is one of ",
         "mean-field-vi",
     ),
     "elliptical slices of a Laplace prior": (

@@ -180,7 +180,11 @@ TARGETS = {
 
 DRAWS = {"correlated": 15_000, "skewed": 30_000, "hierarchy": 70_000, "one scale": 20_000}
 CHEES = "hmc with ChEES"
-OPTIONS = {CHEES: {"trajectory": "chees"}, "elliptical-slice": {"sweeps": 200}}
+OPTIONS = {
+    CHEES: {"trajectory": "chees"},
+    "elliptical-slice": {"sweeps": 200},
+    "gg-mc": {"learning_rate": 0.3, "thin": 20},
+}
 SHARE = {"smc": 0.4}
 """Of those draws: each of `smc` is five trajectories of a particle."""
 NAMES = [*registry.list_names("backends", exact=True), CHEES]

@@ -1,0 +1,70 @@
+"""Schedules of steps and temperatures, cycles and their metric, against papers and loops."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import bnnzoo as bz
+from bnnzoo.inference import step_schedules
+from bnnzoo.inference.cyclical import layerwise
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import _stochastic as lin
+
+SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
+
+
+def test_the_schedules_are_those_of_the_papers():
+    k = np.arange(10.0)
+    cosine = np.array([step_schedules.cosine(jnp.asarray(i), 10) for i in k])
+    np.testing.assert_allclose(cosine, 0.5 * (np.cos(np.pi * np.mod(k, 10) / 10) + 1), atol=1e-6)
+    ramp = [float(step_schedules.ramp(jnp.asarray(i), 10, 0.2, 0.6)) for i in k]
+    np.testing.assert_allclose(ramp, [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1], atol=1e-6)
+    jump = [float(step_schedules.ramp(jnp.asarray(i), 10, 0.3, 0.3)) for i in k]
+    np.testing.assert_allclose(jump, [0, 0, 0, 1, 1, 1, 1, 1, 1, 1])
+    fall = step_schedules.polynomial(jnp.asarray([0.0, 10.0, 70.0]), 1.0 / 3.0, 10.0)
+    np.testing.assert_allclose(fall, [1.0, 2 ** (-1 / 3), 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cyclical-sgld", "cyclical-sghmc"])
+def test_a_draw_is_the_end_of_a_cycle_against_a_naive_loop(name):
+    """With the ramp beyond its end a cycle has no noise: steps of length cos, twice over."""
+    steps, rate, kept = 7, 0.2, 0.8
+    options = {"momentum": kept} if name == "cyclical-sghmc" else {}
+    made = lin.make(name, learning_rate=rate, thin=steps, precondition=False, **options)
+    backend = dataclasses.replace(made, ramp_begin=1.0, ramp_end=1.0)
+    mean, precisions = lin.moments()
+    starts = lin.near_the_mode(chains=2)
+    draws, stats, _ = lin.simulate(backend, lin.location_posterior(), starts, SEED, 0, 2)
+    u, p = starts, np.zeros_like(starts)
+    for draw in range(2):
+        for k in range(steps):
+            e = rate / lin.ROWS * 0.5 * (np.cos(np.pi * k / steps) + 1.0)
+            force = precisions * (mean - u)
+            p = kept * p + np.sqrt(e) * force
+            u = u + (0.5 * e * force if name == "cyclical-sgld" else np.sqrt(e) * p)
+        np.testing.assert_allclose(draws[:, draw], u, rtol=1e-6)
+        np.testing.assert_allclose(stats["step_size"][:, draw], np.sqrt(e), rtol=1e-6)
+    assert (stats["n_steps"] == steps).all()
+
+
+def two_layers(x, y=None):
+    a = numpyro.sample("a", dist.Normal().expand([2]).to_event(1))
+    b = numpyro.sample("b", dist.Normal().expand([3]).to_event(1))
+    numpyro.sample("y", dist.Normal(a.sum() + b.sum(), 1.0).expand([x.shape[0]]), obs=y)
+
+
+def test_the_layerwise_metric_is_the_root_mean_square_over_the_least():
+    posterior = bz.Posterior(two_layers, bz.make_dataset(np.zeros((4, 1)), np.arange(4.0)))
+    mass = layerwise(jnp.asarray([4.0, 2.0, 1.0, 0.5, 0.0]), posterior.sites)
+    np.testing.assert_allclose(mass, [np.sqrt(3.0 / 0.5)] * 2 + [1.0] * 3, rtol=1e-5)
