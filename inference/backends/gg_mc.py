@@ -222,7 +222,7 @@ class GGMC(StochasticGradient):
     facts={
         "exact for": "any posterior, any temperature, with its Metropolis test",
         "bias": "none with the test, first order in learning_rate without",
-        "a draw costs": "thin passes over the rows, and a full gradient each",
+        "a draw costs": "thin steps in whole passes over the rows, and a full gradient a pass",
         "memory": "six vectors of the parameters, and the row numbers",
         "choose it": "minibatches, and exactness matters",
     },
