@@ -31,7 +31,7 @@ demo: setup  ## compare priors, backends and temperatures on real data; writes r
 	@$(PY) -m bnnzoo.demo $(ARGS)
 
 test: setup  ## run the tests
-	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(PY) -m pytest -n 3 --dist worksteal $(ARGS)
 
 validate: setup  ## run the slow statistical checks that `make test` leaves out
 	@$(PY) -m pytest -n 2 --dist worksteal -m validate --results=docs/validation-results.md $(ARGS)

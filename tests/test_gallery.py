@@ -95,7 +95,7 @@ CLAIMS: dict[str, Callable[[Any], None]] = {
 }
 
 
-QUICK = ("01_table", "06_classes")
+QUICK = ("01_table",)
 """What `make test` runs: a regression and classes. `make validate` runs the rest."""
 
 

@@ -186,6 +186,7 @@ def test_every_model_of_the_registry(row):
     check_draws(*check_model(row))
 
 
+@pytest.mark.validate
 @rows_of(each_once(variants=True))
 def test_every_variant(row):
     check_model(row)

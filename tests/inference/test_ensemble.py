@@ -94,6 +94,7 @@ def test_a_temperature_that_is_ignored_is_caught(data):
         assert error > 4 * bars(2 * MEMBERS, forms.FEATURES)[1]
 
 
+@pytest.mark.validate
 def test_minibatches_and_both_precisions_reach_the_posterior(data):
     """Gradients of 10 of 30 rows: the falling step leaves a covariance within 10 %."""
     run = members(data, "sample-then-optimise", draws=300, batch_size=10, dtype="float64")

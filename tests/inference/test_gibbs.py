@@ -26,7 +26,6 @@ from bnnzoo.inference.precision import precision
 from bnnzoo.models import Posterior
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import SEEDS
 
 import _closed_forms as forms
 from _scores import grid_moments, worst_score
@@ -79,7 +78,8 @@ def hierarchy_draws(run):
     return np.stack([posterior["mu"].to_numpy(), np.log(posterior["v"].to_numpy())], axis=-1)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.validate
+@pytest.mark.parametrize("seed", range(11))
 def test_one_variance_of_weights_and_noise_has_its_closed_form(seed):
     """The normal-inverse-gamma model is accepted: weights and residuals share one conditional."""
     data = forms.regression_data()

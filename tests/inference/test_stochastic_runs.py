@@ -44,6 +44,7 @@ def test_a_pass_takes_every_row_once_and_the_next_another_order():
     assert not np.array_equal(passes[:3], passes[3:6])
 
 
+@pytest.mark.validate
 def test_control_variates_take_the_noise_away_where_the_centre_is_known(data):
     """On a Gaussian the difference of two gradients has noise of x x' (u - c) alone.
 

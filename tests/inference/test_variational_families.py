@@ -157,7 +157,9 @@ def test_the_low_rank_gain_has_the_exact_mean_and_the_diagonal_of_the_rest():
 # -- fits --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", FULL)
+@pytest.mark.parametrize(
+    "backend", [FULL[0], *(pytest.param(b, marks=pytest.mark.validate) for b in FULL[1:])]
+)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_gaussian_posterior_is_found_exactly(data, backend, seed):
     """Mean, covariance and log normaliser at T = 1, 0.3 and 0.1; nothing is flagged."""
@@ -216,6 +218,7 @@ def banana(x, y=None):
     numpyro.sample("y", dist.Normal(0.0, 1.0).expand([x.shape[0]]), obs=y)
 
 
+@pytest.mark.validate
 def test_a_flow_bends_where_a_gaussian_cannot(data):
     rows = bz.make_dataset(np.zeros((2, 1)), np.array([-1.0, 1.0]), task="regression")
     exact = 2 * float(dist.Normal().log_prob(1.0))

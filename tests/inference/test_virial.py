@@ -60,7 +60,11 @@ def heavy(x, y=None):
 
 @pytest.mark.parametrize(
     "model",
-    [forms.known_noise, pytest.param(forms.unknown_noise, marks=pytest.mark.validate), heavy],
+    [
+        forms.known_noise,
+        pytest.param(forms.unknown_noise, marks=pytest.mark.validate),
+        pytest.param(heavy, marks=pytest.mark.validate),
+    ],
 )
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_identity_holds_at_every_temperature(seed, model):
