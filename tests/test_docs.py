@@ -11,8 +11,8 @@ from bnnzoo import registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LONG = ("sklearn.md",)
-"""Pages whose examples take most of a minute to compile: `make validate` runs them."""
+LONG = ("sklearn.md", "backends.md")
+"""Pages whose examples take long to compile: `make validate` runs them."""
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

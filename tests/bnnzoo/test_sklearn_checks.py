@@ -66,6 +66,7 @@ LATER = (
     "check_regressor_multioutput",
     "check_regressors_int",
     "check_regressors_no_decision_function",
+    "check_supervised_y_2d",
 )
 """Checks whose own shapes of data take seconds to compile, of what other checks see as well."""
 

@@ -36,6 +36,10 @@ SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
 ROWS, TEST_ROWS, FEATURES, CLASSES = 20, 5, 2, 3
 CHAINS, DRAWS, WARMUP = 2, 20, 20
 
+LONG = ("pathfinder", "smc")
+"""Backends whose programs take long to compile: `make validate` runs them here; `make test` has
+files of their own for them."""
+
 SMALL = {
     ("networks", "mlp"): {"widths": [3]},
     ("backends", "swag"): {"every": 2},
@@ -345,7 +349,17 @@ def test_a_backend_can_be_compared(backend):
     assert {"exact", "family", "gradients"} <= set(card.tags)
 
 
-@rows_of(quick_rows())
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(
+            row,
+            id=label(row),
+            marks=pytest.mark.validate if row["backend"] in LONG else (),
+        )
+        for row in quick_rows()
+    ],
+)
 def test_every_backend(row):
     check_run(row)
 

@@ -81,6 +81,7 @@ def test_moments_equal_the_closed_form_at_every_temperature(seed, which, backend
         assert mean_error < BAR and covariance_error < BAR, said
 
 
+@pytest.mark.validate
 def test_the_bar_catches_a_temperature_that_is_ignored(data):
     """The same comparison against the moments of another temperature fails by far."""
     draws = forms.known_noise_draws(sample(forms.known_noise, data, "hmc", 1.0, 1.0))

@@ -134,7 +134,7 @@ def test_a_piece_that_has_gone_is_an_error(tmp_path):
 
 def test_small_and_large_draws_give_one_run(tmp_path, monkeypatch):
     """Everything a run keeps and predicts, with draws in memory and from the disk in pieces."""
-    data = bz.load_dataset("gap", n=18, seed=0)
+    data = bz.load_dataset("gap", n=20, seed=0)
     model = bz.make_model(network_options={"widths": [3]})
     settings = {"chains": 2, "draws": 30, "warmup": 30, "progress": False}
     small = bz.fit(model, data, "hmc", **settings)
@@ -153,7 +153,7 @@ def test_small_and_large_draws_give_one_run(tmp_path, monkeypatch):
 
 def test_a_tree_outlives_its_run():
     """The temporary folder of a run goes with the last thing that may read it."""
-    data = bz.load_dataset("gap", n=18, seed=0)
+    data = bz.load_dataset("gap", n=20, seed=0)
     sizes = {"chains": 1, "draws": 5, "warmup": 5, "progress": False}
     run = bz.fit(bz.make_model(), data, "mean-field-vi", **sizes)
     folder, group = run.path, run.tree["posterior"].to_dataset()

@@ -15,7 +15,7 @@ SIZES = {"chains": 3, "draws": 40, "warmup": 40, "progress": False}
 
 @pytest.fixture(scope="module")
 def data():
-    return bz.load_dataset("gap", n=18, seed=0)
+    return bz.load_dataset("gap", n=20, seed=0)
 
 
 @pytest.fixture

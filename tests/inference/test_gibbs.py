@@ -100,6 +100,7 @@ def test_a_two_level_hierarchy_agrees_with_quadrature(seed):
         assert score < BOUND
 
 
+@pytest.mark.validate
 def test_a_naive_power_of_the_conditional_prior_is_seen(monkeypatch):
     """Planted: p(theta | v)^(1/T) not renormalised has shape (a + 1)/T - 1 + d/(2 T)."""
 
@@ -277,6 +278,7 @@ def test_a_variance_that_is_not_named_is_left_to_hmc():
     assert worst_score(draws, *grid_moments(log_density, *axes)) < BOUND
 
 
+@pytest.mark.validate
 def test_gradients_are_leapfrogs_and_one_a_step():
     run = sample(hierarchy, hierarchy_data(), 1.0, 1.0, draws=50)
     groups = run.tree["sample_stats"], run.tree["warmup_sample_stats"]
@@ -284,9 +286,8 @@ def test_gradients_are_leapfrogs_and_one_a_step():
     assert run.manifest["gradients"] == leapfrogs + 4 * (500 + 50)
 
 
-@pytest.mark.parametrize(
-    "trajectory", [np.pi / 2, pytest.param("chees", marks=pytest.mark.validate)]
-)
+@pytest.mark.validate
+@pytest.mark.parametrize("trajectory", [np.pi / 2, "chees"])
 def test_a_stopped_run_goes_on_to_the_same_draws(trajectory, tmp_path):
     settings = {"chains": 2, "draws": 150, "warmup": 150, "seed": 3, "trajectory": trajectory}
     data = hierarchy_data()

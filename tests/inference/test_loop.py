@@ -58,7 +58,15 @@ def compilations():
     listening = False
 
 
-@pytest.mark.parametrize("backend", ["nuts", "hmc", "mean-field-vi", "mclmc"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "hmc",
+        "mean-field-vi",
+        pytest.param("nuts", marks=pytest.mark.validate),
+        pytest.param("mclmc", marks=pytest.mark.validate),
+    ],
+)
 def test_a_second_fit_of_the_same_shapes_compiles_nothing(backend, data, compilations):
     shapes = {"widths": [9]}  # that no other test has: whatever ran before compiled nothing of it
     first = bz.make_model(network_options=shapes, prior_options={"std": 1.0})
@@ -105,9 +113,8 @@ def test_chains_do_not_depend_on_how_many_there_are(data):
     np.testing.assert_array_equal(draws_of(two)["noise_std"], draws_of(three)["noise_std"][:2])
 
 
-@pytest.mark.parametrize(
-    "backend", ["hmc", pytest.param("mean-field-vi", marks=pytest.mark.validate)]
-)
+@pytest.mark.validate
+@pytest.mark.parametrize("backend", ["hmc", "mean-field-vi"])
 def test_vmapped_chains_are_the_same_chains(backend, data, tmp_path, monkeypatch):
     """What runs on an accelerator: one program for all chains, stopped and resumed.
 
@@ -276,6 +283,7 @@ def test_float64_is_of_the_run_alone(data):
     assert single.tree["posterior"]["layers.0.kernel"].dtype == np.float32
 
 
+@pytest.mark.validate
 def test_a_float64_constant_of_a_model_does_not_outlive_its_precision(data):
     """JAX keeps the type of a NumPy constant in a loop from float64 to float32 and fails."""
     import numpyro

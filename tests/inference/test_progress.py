@@ -74,8 +74,8 @@ def test_a_run_tells_of_every_step_and_gradient(monkeypatch, capfd):
 
     monkeypatch.setattr("bnnzoo.inference.fitting.ProgressBar", Telling)
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
-    data = bz.load_dataset("gap", n=15, seed=0)
-    model = bz.make_model(network_options={"widths": [2]})
+    data = bz.load_dataset("gap", n=20, seed=0)
+    model = bz.make_model(network_options={"widths": [3]})
     run = bz.fit(model, data, "nuts", chains=2, draws=40, warmup=30)
     for chain in range(2):
         assert sum(t[1] for t in told if t[0] == chain and not t[2]) == 30

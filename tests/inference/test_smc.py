@@ -166,7 +166,11 @@ def without_resampling(key, weights):
 
 
 @pytest.mark.parametrize(
-    ("name", "bug"), [("reweight", without_one_increment), ("resample", without_resampling)]
+    ("name", "bug"),
+    [
+        ("reweight", without_one_increment),
+        pytest.param("resample", without_resampling, marks=pytest.mark.validate),
+    ],
 )
 def test_planted_bugs_are_caught(name, bug, data, monkeypatch):
     monkeypatch.setattr(smc_file, name, bug)

@@ -195,8 +195,14 @@ def test_counts_are_predicted_as_counts():
     assert stats.kstest(unrandomised, "uniform").pvalue < 1e-3, "plain P(target <= y) is not"
 
 
-def test_quantiles_and_scores_are_those_of_the_draws_across_blocks_of_rows():
+def test_quantiles_and_scores_are_those_of_the_draws_across_blocks_of_rows(monkeypatch):
+    """Of more targets than draws where those are few: a mode has quantiles too."""
     run = fitted("gaussian", REAL)
+    few = run.predict(X).quantile([0.25, 0.5])
+    # 1,080 targets: five standard errors of their share below a quantile.
+    reached = np.stack([run.predict(X).pit(q) for q in few])
+    assert np.abs(reached - [[0.25], [0.5]]).max() < 5 * np.sqrt(0.25 / 1080)
+    monkeypatch.setattr("bnnzoo.inference.prediction.FEWEST_TARGETS", 1)
     x = np.random.default_rng(1).normal(size=(300, 2))
     y = np.random.default_rng(2).normal(size=300)
     prediction = run.predict(x)
