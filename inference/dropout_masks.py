@@ -46,8 +46,8 @@ def masked_kernels(posterior: Posterior) -> tuple[Masked, ...]:
     Raises:
         InputError: a hand-written model, or a network whose kernels have no rows of units.
     """
-    bound = getattr(posterior.model, "bound", None)
-    if posterior.model.handwritten or bound is None:
+    bound = posterior.network
+    if bound is None:
         raise InputError(
             f"mc-dropout: a hand-written model does not say which of its weights are kernels {ABLE}"
         )

@@ -96,7 +96,8 @@ def with_gaussian_weights(
         variance: of each ``(dim,)``.
         key: typed key.
     """
-    bound = posterior.model.bound
+    bound = posterior.network
+    assert bound is not None
     sites = {site.name: site for site in posterior.sites}
     paths = [info.path for info in bound.infos]
     means, variances = ({p: sites[p].take(v) for p in paths} for v in (mean, variance))
@@ -115,12 +116,13 @@ def why_not(posterior: Posterior) -> str | None:
     Args:
         posterior: the target.
     """
-    if posterior.model.handwritten:
+    bound = posterior.network
+    if bound is None:
         return "the network of a hand-written model cannot be seen"
-    if posterior.model.augmentation is not None:
+    if getattr(posterior.model, "augmentation", None) is not None:
         return "copies of a row share one set of weights"
     sites = {site.name: site for site in posterior.sites}
-    for info in posterior.model.bound.infos:
+    for info in bound.infos:
         if info.path not in sites or not sites[info.path].free:
             return f"{info.path!r} is not Gaussian where the approximation is"
     rows = jax.ShapeDtypeStruct((3, *posterior.x.shape[1:]), posterior.x.dtype)
@@ -128,7 +130,8 @@ def why_not(posterior: Posterior) -> str | None:
 
     def trace(x: Array, u: Array) -> Array:
         made = with_gaussian_weights(posterior, u, u + 1.0, jax.random.key(0))
-        return made.model.bound.apply(made.model.bound.means, x)
+        assert isinstance(made.network, RowwiseNetwork)
+        return made.network.apply(made.network.means, x)
 
     try:
         jax.eval_shape(trace, rows, u)

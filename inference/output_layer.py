@@ -64,12 +64,12 @@ def output_sites(posterior: Posterior, given: Sequence[str] | None) -> tuple[str
                     f"{', '.join(names)}"
                 )
         return tuple(name for name in names if name.startswith(tuple(given)))
-    if posterior.model.handwritten:
+    bound = posterior.network
+    if bound is None:
         raise InputError(
             "last-layer-vi cannot see the output layer of a hand-written model: give "
             "inference.sites, or take full-rank-vi, or nuts for exact draws"
         )
-    bound = posterior.model.bound
     module = output_module(bound)
     weights = tuple(info.path for info in bound.infos)
     # A network of one module has parameters without a dot: all of it is its output layer.

@@ -30,13 +30,13 @@ class Path(NamedTuple):
     Attributes:
         u: positions ``(step, dim)``.
         gradients: of minus the log density ``(step, dim)``.
-        count: how many of them count.
+        length: how many of them count.
         evaluations: gradients taken.
     """
 
     u: Array
     gradients: Array
-    count: Array
+    length: Array
     evaluations: Array
 
 
@@ -112,7 +112,7 @@ def climb(
         value, gradient = evaluate(u, state=solver_state)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
         settled = jnp.abs(before - value) <= tolerance * jnp.maximum(jnp.abs(value), 1.0)
-        i = path.count
+        i = path.length
         update, solver_state = solver.update(
             gradient, solver_state, u, value=value, grad=gradient, value_fn=loss
         )
@@ -120,13 +120,13 @@ def climb(
         path = Path(
             path.u.at[i].set(u),
             path.gradients.at[i].set(gradient),
-            path.count + finite,
+            path.length + finite,
             path.evaluations + jnp.asarray(spent, path.evaluations.dtype),
         )
         return u + update, solver_state, path, value, settled | ~finite
 
     def going(carry: tuple[Any, ...]) -> Array:
-        return (carry[2].count < steps) & ~carry[4]
+        return (carry[2].length < steps) & ~carry[4]
 
     empty = jnp.zeros((steps, u.size), u.dtype)
     path = Path(empty, empty, jnp.zeros((), jnp.int32), jnp.ones((), u.dtype))

@@ -133,7 +133,9 @@ class StochasticGradient(Backend):
     batch_size: int | None
     control_variates: bool
 
-    stats = ("lp", "diverging", "step_size", "n_steps", "configurational_temperature")
+    stats: tuple[str, ...] = (
+        *("lp", "diverging", "step_size", "n_steps", "configurational_temperature"),
+    )
     default_warmup = 200
     independent = False
     """Batches are drawn anew each step, where the kernel takes its noise to be white."""
@@ -287,9 +289,8 @@ class StochasticGradient(Backend):
         faster, heat = self.factors(state.taken.astype(real), within)
         size = faster * self.squared_step(posterior)
         temperature = posterior.posterior_temperature * posterior.likelihood_temperature
-        place = Place(
-            size, heat, temperature / posterior.rows, stage != Stage.SAMPLE, within == 0.0
-        )
+        per_datum = jnp.asarray(temperature / posterior.rows, real)
+        place = Place(size, heat, per_datum, stage != Stage.SAMPLE, within == 0.0)
         force = self.look(estimate, state.now.u, key_look)
         gradient = self.gradient_of(force)
         moved, kinetic = self.move(posterior, state.now, force, place, key_move)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
-import numbers
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +19,7 @@ from bnnzoo.models import score, tempering
 from bnnzoo.models.augmentation import class_logits
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.layout import find_sites, site_shapes
+from bnnzoo.models.network import BoundNetwork
 from bnnzoo.models.score import Scored, Site
 
 if TYPE_CHECKING:
@@ -78,8 +77,8 @@ class Posterior:
         posterior_temperature: float = 1.0,
         likelihood_temperature: float = 1.0,
     ) -> None:
-        _check_temperature("posterior_temperature", posterior_temperature)
-        _check_temperature("likelihood_temperature", likelihood_temperature)
+        tempering.check_temperature("posterior_temperature", posterior_temperature)
+        tempering.check_temperature("likelihood_temperature", likelihood_temperature)
         self.model = as_model(model).bind(data)
         self.data: Dataset | None = data
         self.scaling = data.scaling_for(self.model.handwritten)
@@ -100,6 +99,11 @@ class Posterior:
     def dimension(self) -> int:
         """Number of unconstrained parameters."""
         return self.sites[-1].offset + self.sites[-1].size
+
+    @property
+    def network(self) -> BoundNetwork | None:
+        """The network of a zoo model; None of a hand-written one, which cannot be seen."""
+        return None if isinstance(self.model, HandwrittenModel) else self.model.bound
 
     @property
     def rows(self) -> int:
@@ -442,9 +446,3 @@ def _as_classes(fn: dist.Distribution) -> dist.Distribution:
     if logits is None:
         return fn
     return dist.Categorical(logits=jnp.broadcast_to(logits, (*fn.batch_shape, logits.shape[-1])))
-
-
-def _check_temperature(name: str, value: float) -> None:
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and value > 0):
-        raise TemperatureError(f"{name} = {value!r}: a positive finite number is needed")

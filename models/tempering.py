@@ -8,12 +8,16 @@ proper (positive: it exists).
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
+
+from bnnzoo.errors import TemperatureError
 
 Rule = Callable[[Any, Any], dist.Distribution]
 
@@ -176,3 +180,10 @@ def margin(d: dist.Distribution, temperature: Array) -> Array:
     rules = (_MARGINS[cls] for cls in type(d).__mro__ if cls in _MARGINS)  # Chi2 is a Gamma
     of = next(rules, None)
     return jnp.ones(()) if of is None else jnp.min(of(d, temperature))
+
+
+def check_temperature(name: str, value: float) -> None:
+    """Raise ``TemperatureError`` for what is not a positive finite number."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and value > 0):
+        raise TemperatureError(f"{name} = {value!r}: a positive finite number is needed")

@@ -86,7 +86,7 @@ class CyclicalSGHMC(Cyclical):
         "Zhang, Li, Zhang, Chen & Wilson (2020), Cyclical Stochastic Gradient MCMC for Bayesian "
         "Deep Learning, eq. 1",
     ),
-    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": "1"},
     facts={
         "exact for": "a step and a batch noise of zero, in infinite cycles",
         "bias": "first order in learning_rate at a fixed step",

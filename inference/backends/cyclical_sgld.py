@@ -89,7 +89,7 @@ class CyclicalSGLD(Cyclical):
         "Wenzel et al. (2020), How Good is the Bayes Posterior in Deep Neural Networks Really?, "
         "appendix A, for the ramp and the layerwise metric",
     ),
-    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": "1"},
     facts={
         "exact for": "a step and a batch noise of zero, in infinite cycles",
         "bias": "first order in learning_rate at a fixed step",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +99,9 @@ class CouplingFlow(Family):
     def log_density(self, parameters: FlowParameters, u: Array) -> Array:
         """By the inverse, which costs what a draw costs."""
 
-        def back(carry: tuple[Array, Array], one: Any) -> tuple[tuple[Array, Array], None]:
+        def back(
+            carry: tuple[Array, Array], one: tuple[Coupling, Array]
+        ) -> tuple[tuple[Array, Array], None]:
             z, log_det = carry
             shift, log_scale = _shift_and_scale(*one, z)
             return ((z - shift) * jnp.exp(-log_scale), log_det + jnp.sum(log_scale)), None

@@ -218,7 +218,7 @@ class GGMC(StochasticGradient):
         "Garriga-Alonso & Fortuin (2021), Exact Langevin Dynamics with Stochastic Gradients",
         "Horowitz (1991), A Generalized Guided Monte Carlo Algorithm, for a pass of one step",
     ),
-    tags={"exact": True, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": True, "family": "sgmcmc", "gradients": "minibatch", "order": "1"},
     facts={
         "exact for": "any posterior, any temperature, with its Metropolis test",
         "bias": "none with the test, first order in learning_rate without",

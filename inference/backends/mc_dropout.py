@@ -176,9 +176,9 @@ class MCDropout(Backend):
         key_batch, key_mask = jax.random.split(key)
         kernels = masked_kernels(posterior)
         size = self._rows(posterior)
-        batch = jnp.arange(posterior.rows)
-        if size < posterior.rows:
-            batch = draw_batch(posterior, size, key_batch)
+        batch = draw_batch(posterior, size if size < posterior.rows else None, key_batch)
+        if batch is None:
+            batch = jnp.arange(posterior.rows)
 
         def masked(own: Array) -> Array:
             return u * draw_mask(kernels, u, self.rate, self.input_rate, own)

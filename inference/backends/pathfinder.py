@@ -200,7 +200,7 @@ class Pathfinder(Backend):
             nothing,
             jnp.asarray(-jnp.inf, path.u.dtype),
         )
-        _, best, highest = jax.lax.fori_loop(1, path.count, look, begin)
+        _, best, highest = jax.lax.fori_loop(1, path.length, look, begin)
         return best, highest
 
     def _ratios(self, state: PathfinderState) -> Array:

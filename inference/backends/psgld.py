@@ -140,7 +140,7 @@ class PSGLD(Decaying):
         "Hutchinson (1990), A Stochastic Estimator of the Trace of the Influence Matrix, for the "
         "diagonal of the Hessian",
     ),
-    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": "1"},
     facts={
         "exact for": "a step and a batch noise of zero",
         "bias": "first order in learning_rate; without its correction it never vanishes",

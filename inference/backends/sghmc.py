@@ -215,7 +215,7 @@ class SGHMC(StochasticGradient):
         "Springenberg, Klein, Falkner & Hutter (2016), Bayesian Optimization with Robust Bayesian "
         "Neural Networks, sec. 4.1",
     ),
-    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": "1"},
     facts={
         "exact for": "a step of zero",
         "bias": "first order in learning_rate; the noise of batches is corrected",

@@ -72,7 +72,7 @@ class SGLD(Decaying):
         "Baker, Fearnhead, Fox & Nemeth (2019), Control Variates for Stochastic Gradient MCMC",
         "Vollmer, Zygalakis & Teh (2016), (Non-)asymptotic Properties of SGLD, for the bias",
     ),
-    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 1},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": "1"},
     facts={
         "exact for": "a step and a batch noise of zero",
         "bias": "first order in learning_rate",

@@ -111,7 +111,7 @@ class SGNHT(StochasticGradient):
         "Leimkuhler & Shang (2016), Adaptive Thermostats for Noisy Gradient Systems, for the "
         "splitting",
     ),
-    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": 2},
+    tags={"exact": False, "family": "sgmcmc", "gradients": "minibatch", "order": "2"},
     facts={
         "exact for": "Gaussians with full batches; a step of zero",
         "bias": "second order in learning_rate; first where batch noise is uneven",

@@ -108,11 +108,11 @@ def test_a_climb_ends_at_the_mode_and_survives_a_cliff():
     P = jnp.asarray(precision_matrix(), jnp.float32)
     start = jnp.arange(1.0, D + 1.0)
     path = quasi_newton.climb(lambda u: -0.5 * u @ P @ u, start, 100, 5, 1e-6)
-    assert 5 < path.count < 40 and path.evaluations >= path.count
-    np.testing.assert_allclose(path.u[path.count - 1], 0.0, atol=1e-2)
+    assert 5 < path.length < 40 and path.evaluations >= path.length
+    np.testing.assert_allclose(path.u[path.length - 1], 0.0, atol=1e-2)
     np.testing.assert_array_equal(path.u[0], start)
     cliff = quasi_newton.climb(lambda u: jnp.log(-u.sum()), start, 100, 5, 1e-6)
-    assert cliff.count == 0
+    assert cliff.length == 0
 
 
 def test_weights_are_arviz_s():

@@ -116,7 +116,7 @@ def test_a_kernel_meets_the_law_of_its_own_discretisation(name, batches):
 def test_the_bias_of_the_law_is_of_the_order_the_card_says(name):
     """By closed form: halving learning_rate divides the error by 2^order, within 10 %."""
     kernel = KERNELS[name]
-    order = bz.describe("backends", name).tags["order"]
+    order = float(bz.describe("backends", name).tags["order"])
     for batches in dict.fromkeys((None, kernel.batches)):
         errors = []
         for rate in (2e-4, 1e-4, 5e-5):
