@@ -98,6 +98,17 @@ class Backend(ABC):
             InputError: what it cannot treat.
         """
 
+    def linearisation(self, state: Any) -> Array | None:
+        """Where a chain's network is linearised, for functions of its draws; None for nowhere.
+
+        Args:
+            state: where the chain ended.
+
+        Returns:
+            Unconstrained ``(dim,)``. It is kept in the tree of the run, group ``mode``.
+        """
+        return None
+
     def flags(self, stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> list[Flag]:
         """What a user must know of one finished chain.
 
