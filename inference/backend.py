@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from bnnzoo.models.posterior import Posterior
 
@@ -98,7 +99,7 @@ class Backend(ABC):
             InputError: what it cannot treat.
         """
 
-    def linearisation(self, state: Any) -> Array | None:
+    def linearisation(self, state: Any) -> ArrayLike | None:
         """Where a chain's network is linearised, for functions of its draws; None for nowhere.
 
         Args:

@@ -30,8 +30,10 @@ GGN, FISHER, HESSIAN = "ggn", "empirical-fisher", "hessian"
 
 
 def network_coordinates(posterior: Posterior) -> np.ndarray:
-    """Numbers of the unconstrained coordinates that hold network parameters; all of a hand-written
-    model's, which does not say which those are."""
+    """Numbers of the unconstrained coordinates that hold network parameters.
+
+    All of a hand-written model's, which does not say which those are.
+    """
     network = network_of(posterior)
     if network is None:
         return np.arange(posterior.dimension)
@@ -130,7 +132,7 @@ def row_roots(
 def likelihood_matrix(
     posterior: Posterior, u: Array, where: np.ndarray, curvature: str, memory_bytes: int
 ) -> tuple[Array, Array]:
-    """Dense Gauss-Newton or Fisher matrix of the tempered likelihood, and the share clipped; traced.
+    """Dense Gauss-Newton or Fisher matrix of the tempered likelihood, with the share clipped.
 
     Args:
         posterior: the target.

@@ -22,7 +22,7 @@ from jax.extend.core import Jaxpr, Literal
 
 from bnnzoo.errors import InputError
 from bnnzoo.inference import spectra
-from bnnzoo.inference.curvature import block_rows, over_rows, output_roots, root_count
+from bnnzoo.inference.curvature import block_rows, output_roots, over_rows, root_count
 from bnnzoo.inference.network_heads import network_calls, network_of, network_parameters
 from bnnzoo.models.posterior import Posterior
 
@@ -153,7 +153,11 @@ class _Run:
         owner = None if isinstance(other, Literal) else made_by.get(other)
         layer = self.layers[owner] if owner is not None else None
         # Along the features of the result, which are its last axis in both kinds of layer.
-        if layer is not None and layer.bias is None and layer.places.shape[1] == _features(given[which]):
+        if (
+            layer is not None
+            and layer.bias is None
+            and layer.places.shape[1] == _features(given[which])
+        ):
             self.layers[owner] = layer._replace(bias=path)
             return out
         count = _features(given[which])
@@ -243,9 +247,7 @@ def _rows_of_result(layer: Layer, g: Array, rows: int) -> Array:
     return g.reshape(rows, -1, layer.places.shape[1])
 
 
-def _program(
-    network: Any, like: Mapping[str, Any], x: Any
-) -> tuple[Any, list[str]]:
+def _program(network: Any, like: Mapping[str, Any], x: Any) -> tuple[Any, list[str]]:
     """The network's program, and the order of its parameters."""
     paths = [i.path for i in network.infos]
 
@@ -268,9 +270,7 @@ def find_layers(posterior: Posterior) -> list[Layer]:
     assert network is not None
     real = posterior.x.dtype
     like = {i.path: jax.ShapeDtypeStruct(i.shape, real) for i in network.infos}
-    closed, paths = _program(
-        network, like, jax.ShapeDtypeStruct((PROBE, *network.in_shape), real)
-    )
+    closed, paths = _program(network, like, jax.ShapeDtypeStruct((PROBE, *network.in_shape), real))
     run = _Run(None)
     run.top = closed.jaxpr
 
@@ -359,7 +359,9 @@ def factors(
     parameters = network_parameters(posterior, posterior._score(u))
     sizes = [(len(m), m.shape[1]) for m in matrices(posterior, layers)]
     one = jax.eval_shape(lambda b: _tapped(posterior, u, parameters, b)[1], jnp.zeros(1, int))
-    per_row = sum(math.prod(r.shape) for r in one[1]) * (1 + root_count(posterior, flavour.curvature))
+    per_row = sum(math.prod(r.shape) for r in one[1]) * (
+        1 + root_count(posterior, flavour.curvature)
+    )
     per_row += sum(math.prod(x.shape) for x in _inputs_of(posterior, u, parameters, layers))
     size = block_rows(posterior, per_row, flavour.memory_bytes)
     zero = [(jnp.zeros((a, a), u.dtype), jnp.zeros((b, b), u.dtype)) for a, b in sizes]
@@ -367,7 +369,7 @@ def factors(
     def add(total: Any, batch: Array, weights: Array) -> Any:
         pairs, clipped = total
         roots, share = output_roots(posterior, u, batch, flavour.curvature)
-        pull, (inputs, results) = _tapped(posterior, u, parameters, batch)
+        pull, (inputs, _) = _tapped(posterior, u, parameters, batch)
         gradients = jax.vmap(pull, in_axes=2)(roots)
         copies = inputs_rows(posterior, batch)
         made = []
@@ -424,7 +426,7 @@ def _inputs_of(posterior: Posterior, u: Array, parameters: Any, layers: Any) -> 
 def _tapped(
     posterior: Posterior, u: Array, parameters: Mapping[str, Array], batch: Array
 ) -> tuple[Callable[[Array], Any], tuple[list[Array], list[Array]]]:
-    """Of a cotangent of the heads ``(row, head)``, those of every layer's result; with its inputs."""
+    """From cotangents of the heads ``(row, head)`` to those of the layers' results; the inputs."""
     network = network_of(posterior)
     assert network is not None
     _, x, out = network_calls(posterior, u, batch)
@@ -453,8 +455,8 @@ def kronecker(
 ) -> tuple[spectra.Kronecker, Array]:
     """The Kronecker-factored spectrum of the network's block; traced.
 
-    A kron B + D kron I with D diagonal over a kernel's inputs is D^(1/2) (D^(-1/2) A D^(-1/2) kron B
-    + I) D^(1/2), so precisions that differ between inputs stay exact; those that differ between
+    A kron B + D kron I with D diagonal over a kernel's inputs is
+    D^(1/2) (D^(-1/2) A D^(-1/2) kron B + I) D^(1/2), so precisions that differ between inputs stay exact; those that differ between
     outputs are averaged.
 
     Args:

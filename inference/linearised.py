@@ -127,9 +127,7 @@ def read_vectors(
     return LinearisedPosterior(posterior), WithCentres(u, points)
 
 
-def read_values(
-    posterior: Posterior, values: Draws, tree: xr.DataTree
-) -> tuple[Posterior, Draws]:
+def read_values(posterior: Posterior, values: Draws, tree: xr.DataTree) -> tuple[Posterior, Draws]:
     """The posterior and the draws with which predictions of a run's constrained draws are made.
 
     Args:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 LEAST = 1e-3
-"""Eigenvalues of 1 + s up to this are no curvature: the direction is given its prior's precision."""
+"""Eigenvalues of 1 + s up to this are no curvature: s is 0 there, the prior alone counts."""
 
 
 class Dense(NamedTuple):
@@ -124,13 +124,12 @@ def scaled(spectrum: Any, prior: Array, data: Array) -> Any:
 
     Args:
         spectrum: one of this module.
-        prior, data: positive factors ``()``.
+        prior: positive factor ``()``.
+        data: likewise.
     """
     values = spectrum.values
     ratio = data / prior
-    values = (
-        tuple(ratio * v for v in values) if isinstance(spectrum, Kronecker) else ratio * values
-    )
+    values = tuple(ratio * v for v in values) if isinstance(spectrum, Kronecker) else ratio * values
     return spectrum._replace(precision=prior * spectrum.precision, values=values)
 
 
@@ -146,7 +145,7 @@ def solve(spectrum: Any, x: Array) -> Array:
 
 
 def log_det(spectrum: Any) -> Array:
-    """log |H|."""
+    """Log-determinant of H."""
     return jnp.sum(jnp.log(spectrum.precision)) + spectrum.total(jnp.log)
 
 

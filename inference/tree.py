@@ -67,9 +67,7 @@ def build_tree(
     }
     groups = {
         "posterior": xr.Dataset(coords=numbers, attrs=temperatures),
-        "sample_stats": _statistics(
-            chains.stats | {"virial": virial_ratios(posterior, u)}, "draw"
-        ),
+        "sample_stats": _statistics(chains.stats | {"virial": virial_ratios(posterior, u)}, "draw"),
         "warmup_sample_stats": _statistics(chains.warmup_stats, "draw"),
         "observed_data": xr.Dataset({"y": _rows(data.y, "row", "output")}),
         "constant_data": xr.Dataset({"x": _rows(data.x, "row")}),

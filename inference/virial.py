@@ -32,7 +32,6 @@ MOST_DRAWS = 1000
 """Draws of a chain looked at: a gradient each."""
 
 
-
 def virial_ratios(posterior: Posterior, u: Draws) -> np.ndarray:
     """-(u - c) . grad log_density(u) / d of every draw; its mean is 1 under the target.
 

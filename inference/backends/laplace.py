@@ -14,12 +14,20 @@ import numpy as np
 import optax
 from jax import Array
 from jax.tree_util import register_dataclass
+from jax.typing import ArrayLike
 from pydantic import Field
 
 from bnnzoo.errors import InputError
 from bnnzoo.inference import spectra
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.curvature import bytes_of_matrix
+from bnnzoo.inference.laplace_evidence import (
+    WIDEST,
+    check_refit,
+    linear_model,
+    noise_coordinates,
+    refit,
+)
 from bnnzoo.inference.laplace_structures import Blocks, Flavour, blocks, coordinates, has_network
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Options
@@ -37,13 +45,14 @@ class LaplaceOptions(Options):
 
     structure: Literal["full", "kron", "diagonal", "last-layer", "low-rank"] = Field(
         "full",
-        description="How the curvature is held: dense, a Kronecker product a layer, its diagonal, "
-        "dense for the last layer alone (the others stay at the mode), or its leading eigenvectors.",
+        description="How the curvature is held: dense, a Kronecker product a layer, its "
+        "diagonal, dense for the last layer alone (the others stay at the mode), or its leading "
+        "eigenvectors.",
     )
     curvature: Literal["ggn", "empirical-fisher", "hessian"] = Field(
         "ggn",
-        description="Of the likelihood: generalised Gauss-Newton, sum of outer products of the rows' "
-        "gradients, or exact second derivatives.",
+        description="Of the likelihood: generalised Gauss-Newton, sum of outer products of the "
+        "rows' gradients, or exact second derivatives.",
     )
     sharing: Literal["expand", "reduce"] = Field(
         "expand",
@@ -55,6 +64,11 @@ class LaplaceOptions(Options):
         "linearised",
         description="Functions of a draw: of the network linearised about its chain's mode, or of "
         "the network with the drawn weights.",
+    )
+    refit: Literal["none", "prior", "noise", "both"] = Field(
+        "none",
+        description="After training, without more of it, set the width of the Gaussian prior (one "
+        "factor for all), that of the learned Gaussian noise, or both, by Laplace's evidence.",
     )
     memory_bytes: Annotated[int, Field(gt=0)] = Field(
         512 * 2**20,
@@ -70,7 +84,9 @@ class LaplaceState(NamedTuple):
         optimiser: L-BFGS' state.
         found: the Gaussian's precision, of no meaning before the end of warm-up.
         remaining: nats a Newton step would still gain.
-        log_normaliser: Laplace's log integral of the target.
+        log_normaliser: Laplace's log integral of the target; refitted, the log evidence.
+        mean: of the draws ``(dim,)``.
+        factors: of the standard deviations of prior and noise ``(2,)``.
     """
 
     u: Array
@@ -78,12 +94,14 @@ class LaplaceState(NamedTuple):
     found: Blocks
     remaining: Array
     log_normaliser: Array
+    mean: Array
+    factors: Array
 
 
 @functools.partial(
     register_dataclass,
     data_fields=(),
-    meta_fields=("flavour", "predictive", "at_start"),
+    meta_fields=("flavour", "predictive", "refit", "at_start"),
 )
 @dataclass(frozen=True)
 class Laplace(Backend):
@@ -94,9 +112,13 @@ class Laplace(Backend):
 
     flavour: Flavour
     predictive: str
+    refit: str = "none"
     at_start: bool = False
 
-    stats = ("lp", "n_steps", "remaining", "log_normaliser", "flat", "clipped")
+    stats = (
+        *("lp", "n_steps", "remaining", "log_normaliser", "flat", "clipped"),
+        *("prior_factor", "noise_factor"),
+    )
     default_warmup = 500
 
     def schedule(self, warmup: int) -> np.ndarray:
@@ -136,6 +158,8 @@ class Laplace(Backend):
             )
         if flavour.curvature != "hessian" or flavour.structure == "low-rank":
             posterior.check_rows_are_free()
+        if self.refit != "none":
+            check_refit(posterior, self.refit, flavour.curvature)
         where, rest = coordinates(posterior, flavour)
         dense = len(where) if flavour.structure in ("full", "last-layer") else len(rest)
         if (needed := bytes_of_matrix(dense, posterior)) > flavour.memory_bytes:
@@ -150,7 +174,7 @@ class Laplace(Backend):
         zero = jnp.zeros((), u.dtype)
         shapes = jax.eval_shape(lambda u: blocks(posterior, u, self.flavour), u)
         found = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        state = LaplaceState(u, _lbfgs().init(u), found, zero, zero)
+        state = LaplaceState(u, _lbfgs().init(u), found, zero, zero, u, jnp.ones(2, u.dtype))
         return self._settle(posterior, state) if self.at_start else state
 
     def step(
@@ -196,15 +220,44 @@ class Laplace(Backend):
             gain = gain + 0.5 * own @ spectra.solve(spectrum, own)
             log_det, free = log_det + spectra.log_det(spectrum), free + len(where)
         normaliser = value + 0.5 * free * math.log(2.0 * math.pi) - 0.5 * log_det
-        return state._replace(found=found, remaining=gain, log_normaliser=normaliser)
+        state = state._replace(found=found, remaining=gain, log_normaliser=normaliser, mean=state.u)
+        return state if self.refit == "none" else self._refit(posterior, state)
+
+    def _refit(self, posterior: Posterior, state: LaplaceState) -> LaplaceState:
+        """Widths of highest evidence, and the Gaussian with them.
+
+        The linearised model has another mode with another prior, and is a linear model whose mode
+        is known; the network has not, and draws of its weights stay about where it was trained.
+        """
+        where, _ = coordinates(posterior, self.flavour)
+        prior, noise = self.refit in ("prior", "both"), self.refit in ("noise", "both")
+        model = linear_model(posterior, state.u, where, state.found.network, noise)
+        found = refit(model, prior, noise)
+        network = spectra.scaled(state.found.network, found.prior, found.noise)
+        mean = state.u
+        if self.predictive == "linearised":
+            mode = model.mode(found.prior, found.noise, posterior.likelihood_temperature)
+            root = jnp.sqrt(state.found.network.precision * posterior.posterior_temperature)
+            mean = mean.at[where].add((mode - model.x0) / root)
+        if noise:
+            mean = mean.at[noise_coordinates(posterior)].add(-0.5 * jnp.log(found.noise))
+        return state._replace(
+            found=state.found._replace(network=network),
+            log_normaliser=found.log_evidence,
+            mean=mean,
+            factors=jnp.stack([found.prior, found.noise]) ** -0.5,
+        )
 
     def _draw(
         self, posterior: Posterior, state: LaplaceState, key: Array
     ) -> tuple[LaplaceState, Step]:
         noise = jax.random.normal(key, state.u.shape, state.u.dtype)
-        u = state.u
+        u = state.mean
         for spectrum, where in self._parts(posterior, state.found):
             u = u.at[where].add(spectra.draw(spectrum, noise[where]))
+        if self.refit in ("noise", "both"):  # set, not known with an error
+            fixed = noise_coordinates(posterior)
+            u = u.at[fixed].set(state.mean[fixed])
         return state, self._report(state, u, posterior.log_density(u), jnp.zeros((), int))
 
     def _parts(self, posterior: Posterior, found: Blocks) -> list[tuple[Any, np.ndarray]]:
@@ -220,10 +273,12 @@ class Laplace(Backend):
             "log_normaliser": state.log_normaliser,
             "flat": state.found.flat,
             "clipped": state.found.clipped,
+            "prior_factor": state.factors[0],
+            "noise_factor": state.factors[1],
         }
         return Step(u, stats)
 
-    def linearisation(self, state: LaplaceState) -> Array | None:
+    def linearisation(self, state: LaplaceState) -> ArrayLike | None:
         """The mode, where the predictive is linearised."""
         return state.u if self.predictive == "linearised" else None
 
@@ -237,8 +292,9 @@ class Laplace(Backend):
         remaining, flat, clipped = (float(stats[n][-1]) for n in ("remaining", "flat", "clipped"))
         if not remaining <= UNCONVERGED_NATS:
             message = (
-                f"no mode: a Newton step would still gain about {remaining:.3g} nats; raise warmup, "
-                "or take dtype='float64' (a prior with a kink, as 'laplace', has no smooth mode)"
+                f"no mode: a Newton step would still gain about {remaining:.3g} nats; raise "
+                "warmup, or take dtype='float64' (a prior with a kink, as 'laplace', has no "
+                "smooth mode)"
             )
             found.append(Flag("unconverged", message))
         if flat:
@@ -253,6 +309,14 @@ class Laplace(Backend):
                 "curvature is negative and was left out; compare with a sampler such as hmc"
             )
             found.append(Flag("warning", message))
+        for name in ("prior", "noise"):
+            factor = float(stats[f"{name}_factor"][-1])
+            if self.refit != "none" and abs(math.log(factor)) > 0.49 * WIDEST:
+                message = (
+                    f"refitting the {name} ran to the end of its range (standard deviation times "
+                    f"{factor:.3g}): the evidence has no maximum; take refit='none'"
+                )
+                found.append(Flag("warning", message))
         return found
 
 
@@ -285,11 +349,13 @@ def _lbfgs() -> optax.GradientTransformationExtraArgs:
     "left out and flagged. With kron a prior whose precision differs within a row of a kernel "
     "(Student-t, Laplace) is averaged over it. log_normaliser in sample_stats is Laplace's log "
     "integral of the target, at temperatures of 1 the log evidence, of this one of the network's "
-    "equivalent modes.",
+    "equivalent modes. Refitted widths are prior_factor and noise_factor there, factors of the "
+    "standard deviations; log_normaliser is then the untempered log evidence with them, the noise "
+    "held at its new value, and linearised draws are about the linear model's new mode.",
 )
 def laplace(options: LaplaceOptions) -> Laplace:
     """The backend of these options."""
     flavour = Flavour(
         options.structure, options.curvature, options.sharing, options.rank, options.memory_bytes
     )
-    return Laplace(flavour, options.predictive)
+    return Laplace(flavour, options.predictive, options.refit)
