@@ -65,7 +65,7 @@ def coordinates(posterior: Posterior, flavour: Flavour) -> tuple[np.ndarray, np.
         return everything, everything[:0]
     others = np.setdiff1d(everything, network)
     if flavour.structure == "last-layer":
-        from bnnzoo.inference.kfac import last_layer
+        from bnnzoo.inference.network_layers import last_layer
 
         network = last_layer(posterior)
     return network, others

@@ -18,8 +18,8 @@ def leading(
     """The algebraically largest eigenpairs, by Lanczos with full reorthogonalisation; traced.
 
     A Krylov space of ``2 count + 20`` directions, of all of them where there are no more: there it
-    is exact. Reorthogonalisation, twice a step, keeps copies of converged eigenpairs from coming back
-    (Parlett 1998, The Symmetric Eigenvalue Problem, sec. 13.3).
+    is exact. Reorthogonalisation, twice a step, keeps copies of converged eigenpairs from coming
+    back (Parlett 1998, The Symmetric Eigenvalue Problem, sec. 13.3).
 
     Args:
         times: product with a vector ``(dimension,)``.

@@ -15,6 +15,7 @@ from bnnzoo.errors import InputError
 from bnnzoo.inference import kfac, spectra
 from bnnzoo.inference.laplace_structures import Flavour, blocks
 from bnnzoo.inference.network_heads import heads
+from bnnzoo.inference.network_layers import find_layers
 from bnnzoo.inference.precision import precision
 
 SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
@@ -55,7 +56,7 @@ def dense_ggn(posterior, u):
 
 def kron_blocks(posterior, u, sharing):
     """Coordinates and A kron B of every layer."""
-    layers = kfac.find_layers(posterior)
+    layers = find_layers(posterior)
     pairs, _ = jax.jit(lambda u: kfac.factors(posterior, u, layers, flavour(sharing=sharing)))(u)
     places = kfac.matrices(posterior, layers)
     return [(p.ravel(), np.kron(a, b)) for p, (a, b) in zip(places, pairs, strict=True)]
@@ -154,7 +155,7 @@ def test_factors_of_a_convolution_equal_a_naive_loop(kind, sharing):
         for r in range(len(inputs)):
             A += np.outer(inputs[r], inputs[r])
             B += g[r] @ g[r].T / len(inputs)
-    layers = kfac.find_layers(posterior)
+    layers = find_layers(posterior)
     assert [(layer.kernel, layer.bias) for layer in layers] == [
         ("conv.kernel", "conv.bias"),
         ("head.kernel", "head.bias"),
@@ -179,7 +180,7 @@ def test_equal_rows_are_a_kronecker_product_in_every_mlp(options):
         "mlp", np.array([[0.3, -1.2]] * 2), np.array([0.4, 0.5]), widths=[3, 3], **options
     )
     assert max(errors(posterior, u, "expand")) < 1e-10
-    alone = [layer.kernel is None for layer in kfac.find_layers(posterior)]
+    alone = [layer.kernel is None for layer in find_layers(posterior)]
     assert any(alone) == (options.get("parameterisation") == "ntk")
 
 
