@@ -22,7 +22,7 @@ def noisy_sine(seed):
 
 
 @pytest.mark.validate
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_evidence_peaks_about_where_the_test_error_is_least(seed):
     """Khan et al. (2019), fig. 4: 2 x 20 tanh, precisions 10^-2 to 10^2, one mode each.
 
