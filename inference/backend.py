@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from bnnzoo.models.posterior import Posterior
 
@@ -112,6 +113,17 @@ class Backend(ABC):
             posterior: the target.
         """
         return []
+
+    def linearisation(self, state: Any) -> ArrayLike | None:
+        """Where a chain's network is linearised, for functions of its draws; None for nowhere.
+
+        Args:
+            state: where the chain ended.
+
+        Returns:
+            Unconstrained ``(dim,)``. It is kept in the tree of the run, group ``mode``.
+        """
+        return None
 
     def flags(self, stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> list[Flag]:
         """What a user must know of one finished chain.

@@ -21,6 +21,7 @@ from bnnzoo.inference.backend import Backend
 from bnnzoo.inference.chains import Chains
 from bnnzoo.inference.checkpoint import Checkpoint, keep_data
 from bnnzoo.inference.extending import check_draws, keep_ends, lengthen, reopen
+from bnnzoo.inference.linearised import linearisation_points
 from bnnzoo.inference.loop import run_chains
 from bnnzoo.inference.precision import begin, precision
 from bnnzoo.inference.programs import make_room
@@ -285,7 +286,8 @@ def _sample(
             raise RunError(
                 f"{label}: stopped in warm-up after {max_time:g} s, before the first draw; {remedy}"
             )
-        tree = build_tree(posterior, chains, inference.seed, inference.dtype)
+        points = linearisation_points(backend, chains.states)
+        tree = build_tree(posterior, chains, inference.seed, inference.dtype, points)
         tree.attrs["label"] = label
         store.write_tree(folder, tree, site_draws(posterior, chains.u))
     for flag in backend.remarks(posterior):

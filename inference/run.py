@@ -13,6 +13,7 @@ import xarray as xr
 from bnnzoo import metrics, store
 from bnnzoo.datasets import Dataset
 from bnnzoo.errors import CorruptRunError, InputError, RunError
+from bnnzoo.inference.linearised import read_values
 from bnnzoo.inference.precision import precision
 from bnnzoo.inference.prediction import Prediction
 from bnnzoo.inference.tree import tree_draws
@@ -88,6 +89,7 @@ class Run:
             with precision(self.spec.inference.dtype):
                 posterior.check_rows_are_free()
         values = tree_draws(self.tree, posterior)
+        posterior, values = read_values(posterior, values, self.tree)
         inference = self.spec.inference
         prediction = Prediction(posterior, values, rows, inference.seed, inference.dtype)
         return prediction.f if raw else prediction

@@ -18,6 +18,7 @@ from bnnzoo.inference.evaluation import (
     pointwise_log_likelihood,
     total_log_likelihood,
 )
+from bnnzoo.inference.linearised import GROUP, mode_group, read_values, read_vectors
 from bnnzoo.inference.prediction import Prediction
 from bnnzoo.inference.virial import virial_ratios
 from bnnzoo.models.layout import tree_name
@@ -39,7 +40,13 @@ _KINDS = {"diverging": np.bool_, "n_steps": np.int64}
 """Statistics that are not real numbers."""
 
 
-def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> xr.DataTree:
+def build_tree(
+    posterior: Posterior,
+    chains: Chains,
+    seed: int,
+    dtype: str,
+    points: np.ndarray | None = None,
+) -> xr.DataTree:
     """Everything a run keeps but the draws of its sites, which :func:`site_draws` gives.
 
     Args:
@@ -47,10 +54,12 @@ def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> x
         chains: draws and statistics from the loop.
         seed: of predictive draws.
         dtype: precision of the run.
+        points: where each chain's network is linearised ``(chain, dim)``, if it is.
     """
     data = posterior.data
     assert data is not None
-    values = constrain_draws(posterior, chains.u)
+    target, (posterior, u) = posterior, read_vectors(posterior, chains.u, points)
+    values = constrain_draws(posterior, u)
     numbers = {d: np.arange(n) for d, n in zip(("chain", "draw"), values.shape, strict=True)}
     temperatures = {
         "posterior_temperature": posterior.posterior_temperature,
@@ -58,17 +67,17 @@ def build_tree(posterior: Posterior, chains: Chains, seed: int, dtype: str) -> x
     }
     groups = {
         "posterior": xr.Dataset(coords=numbers, attrs=temperatures),
-        "sample_stats": _statistics(
-            chains.stats | {"virial": virial_ratios(posterior, chains.u)}, "draw"
-        ),
+        "sample_stats": _statistics(chains.stats | {"virial": virial_ratios(posterior, u)}, "draw"),
         "warmup_sample_stats": _statistics(chains.warmup_stats, "draw"),
         "observed_data": xr.Dataset({"y": _rows(data.y, "row", "output")}),
         "constant_data": xr.Dataset({"x": _rows(data.x, "row")}),
     }
     if not all(site.free for site in posterior.sites):
         groups["unconstrained_posterior"] = xr.Dataset(coords=numbers)
-    likelihood = _log_likelihood(posterior, chains.u)
-    groups["function_draws"] = _function_draws(posterior, values, chains, likelihood, seed, dtype)
+    if points is not None:
+        groups[GROUP] = mode_group(target, points)
+    likelihood = _log_likelihood(posterior, u)
+    groups["function_draws"] = _function_draws(posterior, values, u, likelihood, seed, dtype)
     if likelihood is not None:
         groups["log_likelihood"] = likelihood
     groups["posterior_predictive"] = _target_draws(
@@ -204,6 +213,7 @@ def score_again(
         dtype: precision of the run.
     """
     if "test_scores" in tree.children:
+        posterior, values = read_values(posterior, values, tree)
         scores = _test_scores(posterior, values, seed + 3, dtype)
         tree["test_scores"] = xr.DataTree(scores)
 
@@ -229,7 +239,7 @@ def _test_scores(posterior: Posterior, values: Draws, seed: int, dtype: str) -> 
 def _function_draws(
     posterior: Posterior,
     values: Draws,
-    chains: Chains,
+    u: Draws,
     likelihood: xr.Dataset | None,
     seed: int,
     dtype: str,
@@ -251,10 +261,10 @@ def _function_draws(
         f = np.log(np.maximum(prediction.probability_draws, np.finfo(np.float32).tiny))
     else:
         f = prediction.f
-    if likelihood is not None and likelihood.sizes["draw"] == chains.u.shape[1]:
+    if likelihood is not None and likelihood.sizes["draw"] == u.shape[1]:
         total = likelihood["y"].sum("row").to_numpy()
     else:
-        total = total_log_likelihood(posterior, chains.u)
+        total = total_log_likelihood(posterior, u)
     made = xr.Dataset(
         {
             "f": xr.DataArray(f, dims=("chain", "draw", "point", "output")),

@@ -54,7 +54,7 @@ def virial_ratios(posterior: Posterior, u: Draws) -> np.ndarray:
     usable = np.isfinite(means).all(1)
     for chain in range(chains):
         others = means[usable & (np.arange(chains) != chain)]
-        centre = others.mean(0) if len(others) else np.zeros(dimension)
+        centre = others.mean(0) if len(others) else np.zeros_like(means[chain])
         centre = centre.astype(posterior.x.dtype)
 
         def ratios(part: np.ndarray, _: np.ndarray, centre: np.ndarray = centre) -> Array:

@@ -1,0 +1,368 @@
+"""The Laplace approximation and its linearised predictive."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.tree_util import register_dataclass
+from jax.typing import ArrayLike
+from pydantic import Field
+
+from bnnzoo.errors import InputError
+from bnnzoo.inference import spectra
+from bnnzoo.inference.backend import Backend, Flag, Stage, Step
+from bnnzoo.inference.curvature import bytes_of_matrix
+from bnnzoo.inference.laplace_evidence import (
+    WIDEST,
+    check_refit,
+    linear_model,
+    noise_coordinates,
+    refit,
+)
+from bnnzoo.inference.laplace_structures import Blocks, Flavour, blocks, coordinates, has_network
+from bnnzoo.models.posterior import Posterior
+from bnnzoo.options import Count, Options
+from bnnzoo.registry import register
+
+UNCONVERGED_NATS = 0.1
+"""Gain of a Newton step above which a point counts as no mode."""
+
+CLIPPED = 0.01
+"""Share of the loss' curvature left out that is worth a word."""
+
+
+class LaplaceOptions(Options):
+    """Options of ``laplace``."""
+
+    structure: Literal["full", "kron", "diagonal", "last-layer", "low-rank"] = Field(
+        "full",
+        description="How the curvature is held: dense, a Kronecker product a layer, its "
+        "diagonal, dense for the last layer alone (the others stay at the mode), or its leading "
+        "eigenvectors.",
+    )
+    curvature: Literal["ggn", "empirical-fisher", "hessian"] = Field(
+        "ggn",
+        description="Of the likelihood: generalised Gauss-Newton, sum of outer products of the "
+        "rows' gradients, or exact second derivatives.",
+    )
+    sharing: Literal["expand", "reduce"] = Field(
+        "expand",
+        description="kron: whether positions that share a kernel (in convolutions, sequences) "
+        "count as rows of their own, or are summed first.",
+    )
+    rank: Count = Field(20, description="low-rank: eigenvectors kept.")
+    predictive: Literal["linearised", "sampled"] = Field(
+        "linearised",
+        description="Functions of a draw: of the network linearised about its chain's mode, or of "
+        "the network with the drawn weights.",
+    )
+    refit: Literal["none", "prior", "noise", "both"] = Field(
+        "none",
+        description="After training, without more of it, set the width of the Gaussian prior (one "
+        "factor for all), that of the learned Gaussian noise, or both, by Laplace's evidence.",
+    )
+    memory_bytes: Annotated[int, Field(gt=0)] = Field(
+        512 * 2**20,
+        description="Most memory for a block of rows' Jacobians, and for a dense matrix.",
+    )
+
+
+class LaplaceState(NamedTuple):
+    """The search for the mode, and the Gaussian once it is found.
+
+    Attributes:
+        u: where the search is, then the mode ``(dim,)``.
+        optimiser: L-BFGS' state.
+        found: the Gaussian's precision, of no meaning before the end of warm-up.
+        remaining: nats a Newton step would still gain.
+        log_normaliser: Laplace's log integral of the target; refitted, the log evidence.
+        mean: of the draws ``(dim,)``.
+        factors: of the standard deviations of prior and noise ``(2,)``.
+    """
+
+    u: Array
+    optimiser: Any
+    found: Blocks
+    remaining: Array
+    log_normaliser: Array
+    mean: Array
+    factors: Array
+
+
+@functools.partial(
+    register_dataclass,
+    data_fields=(),
+    meta_fields=("flavour", "predictive", "refit", "at_start"),
+)
+@dataclass(frozen=True)
+class Laplace(Backend):
+    """N(mode, H^-1) in unconstrained coordinates, H the curvature of the tempered target there.
+
+    ``at_start``: there is no warm-up, so the start is taken for the mode.
+    """
+
+    flavour: Flavour
+    predictive: str
+    refit: str = "none"
+    at_start: bool = False
+
+    stats = (
+        *("lp", "n_steps", "remaining", "log_normaliser", "flat", "clipped"),
+        *("prior_factor", "noise_factor"),
+    )
+    default_warmup = 500
+
+    def schedule(self, warmup: int) -> np.ndarray:
+        """Steps of L-BFGS; after the last one the curvature is computed."""
+        stages = np.full(warmup, Stage.FAST, np.int32)
+        stages[-1:] = Stage.SLOW_END
+        return stages
+
+    def planned(self, warmup: int) -> Laplace:
+        """Without warm-up the curvature is that of the start."""
+        return dataclasses.replace(self, at_start=warmup == 0)
+
+    def check(self, posterior: Posterior) -> None:
+        """A network where one is needed, and matrices that fit the memory."""
+        flavour = self.flavour
+        if not has_network(posterior):
+            if self.predictive == "linearised":
+                raise InputError(
+                    "laplace: a hand-written model has no network to linearise; give "
+                    "inference.predictive = 'sampled'"
+                )
+            if flavour.curvature == "ggn":
+                raise InputError(
+                    "laplace: a hand-written model has no network outputs for the Gauss-Newton "
+                    "matrix; give inference.curvature = 'hessian' or 'empirical-fisher'"
+                )
+            if flavour.structure in ("kron", "last-layer"):
+                raise InputError(
+                    f"laplace: a hand-written model has no layers for structure "
+                    f"{flavour.structure!r}; give inference.structure = 'full', 'diagonal' or "
+                    "'low-rank'"
+                )
+        if flavour.structure == "kron" and flavour.curvature == "hessian":
+            raise InputError(
+                "laplace: an exact Hessian is no Kronecker product; with structure 'kron' give "
+                "inference.curvature = 'ggn' or 'empirical-fisher'"
+            )
+        if flavour.curvature != "hessian" or flavour.structure == "low-rank":
+            posterior.check_rows_are_free()
+        if self.refit != "none":
+            check_refit(posterior, self.refit, flavour.curvature)
+        where, rest = coordinates(posterior, flavour)
+        dense = len(where) if flavour.structure in ("full", "last-layer") else len(rest)
+        if (needed := bytes_of_matrix(dense, posterior)) > flavour.memory_bytes:
+            raise InputError(
+                f"laplace: a dense matrix of {dense} coordinates takes {needed / 2**20:.0f} MiB, "
+                f"more than inference.memory_bytes = {flavour.memory_bytes}; give inference."
+                "structure = 'kron', 'low-rank', 'last-layer' or 'diagonal'"
+            )
+
+    def init(self, posterior: Posterior, u: Array) -> LaplaceState:
+        """At the starting position."""
+        zero = jnp.zeros((), u.dtype)
+        shapes = jax.eval_shape(lambda u: blocks(posterior, u, self.flavour), u)
+        found = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        state = LaplaceState(u, _lbfgs().init(u), found, zero, zero, u, jnp.ones(2, u.dtype))
+        return self._settle(posterior, state) if self.at_start else state
+
+    def step(
+        self, posterior: Posterior, state: LaplaceState, stage: Array, key: Array
+    ) -> tuple[LaplaceState, Step]:
+        """One step uphill, with the curvature after the last one; a draw once sampling."""
+        return jax.lax.cond(
+            stage == Stage.SAMPLE,
+            lambda: self._draw(posterior, state, key),
+            lambda: self._climb(posterior, state, stage),
+        )
+
+    def _climb(
+        self, posterior: Posterior, state: LaplaceState, stage: Array
+    ) -> tuple[LaplaceState, Step]:
+        def loss(u: Array) -> Array:
+            return -posterior.log_density(u)
+
+        value, gradient = optax.value_and_grad_from_state(loss)(state.u, state=state.optimiser)
+        update, optimiser = _lbfgs().update(
+            gradient, state.optimiser, state.u, value=value, grad=gradient, value_fn=loss
+        )
+        u = state.u + update
+        # A search that left the numbers, from a kink of the density or at its rounding, stays.
+        usable = jnp.isfinite(u).all() & (loss(u) <= value)
+        usable = usable & jnp.isfinite(optimiser[-1].value)
+        fresh = _lbfgs().init(state.u)
+        optimiser = jax.tree.map(lambda a, b: jnp.where(usable, a, b), optimiser, fresh)
+        state = state._replace(u=jnp.where(usable, u, state.u), optimiser=optimiser)
+        state = jax.lax.cond(
+            stage == Stage.SLOW_END, lambda s: self._settle(posterior, s), lambda s: s, state
+        )
+        steps = optimiser[-1].info.num_linesearch_steps
+        return state, self._report(state, state.u, -value, jnp.maximum(steps, 1))
+
+    def _settle(self, posterior: Posterior, state: LaplaceState) -> LaplaceState:
+        """The Gaussian at the mode."""
+        value, gradient = jax.value_and_grad(posterior.log_density)(state.u)
+        found = blocks(posterior, state.u, self.flavour)
+        gain, log_det, free = jnp.zeros((), value.dtype), jnp.zeros((), value.dtype), 0
+        for spectrum, where in self._parts(posterior, found):
+            own = gradient[where]
+            gain = gain + 0.5 * own @ spectra.solve(spectrum, own)
+            log_det, free = log_det + spectra.log_det(spectrum), free + len(where)
+        normaliser = value + 0.5 * free * math.log(2.0 * math.pi) - 0.5 * log_det
+        state = state._replace(found=found, remaining=gain, log_normaliser=normaliser, mean=state.u)
+        return state if self.refit == "none" else self._refit(posterior, state)
+
+    def _refit(self, posterior: Posterior, state: LaplaceState) -> LaplaceState:
+        """Widths of highest evidence, and the Gaussian with them.
+
+        The linearised model has another mode with another prior, and is a linear model whose mode
+        is known; the network has not, and draws of its weights stay about where it was trained.
+        """
+        where, _ = coordinates(posterior, self.flavour)
+        prior, noise = self.refit in ("prior", "both"), self.refit in ("noise", "both")
+        model = linear_model(posterior, state.u, where, state.found.network, noise)
+        found = refit(model, prior, noise)
+        network = spectra.scaled(state.found.network, found.prior, found.noise)
+        mean = state.u
+        if self.predictive == "linearised":
+            mode = model.mode(found.prior, found.noise, posterior.likelihood_temperature)
+            root = jnp.sqrt(state.found.network.precision * posterior.posterior_temperature)
+            mean = mean.at[where].add((mode - model.x0) / root)
+        if noise:
+            mean = mean.at[noise_coordinates(posterior)].add(-0.5 * jnp.log(found.noise))
+        return state._replace(
+            found=state.found._replace(network=network),
+            log_normaliser=found.log_evidence,
+            mean=mean,
+            factors=jnp.stack([found.prior, found.noise]) ** -0.5,
+        )
+
+    def _draw(
+        self, posterior: Posterior, state: LaplaceState, key: Array
+    ) -> tuple[LaplaceState, Step]:
+        noise = jax.random.normal(key, state.u.shape, state.u.dtype)
+        u = state.mean
+        for spectrum, where in self._parts(posterior, state.found):
+            u = u.at[where].add(spectra.draw(spectrum, noise[where]))
+        if self.refit in ("noise", "both"):  # set, not known with an error
+            fixed = noise_coordinates(posterior)
+            u = u.at[fixed].set(state.mean[fixed])
+        return state, self._report(state, u, posterior.log_density(u), jnp.zeros((), int))
+
+    def _parts(self, posterior: Posterior, found: Blocks) -> list[tuple[Any, np.ndarray]]:
+        where, rest = coordinates(posterior, self.flavour)
+        parts = [(found.network, where)]
+        return parts if found.others is None else [*parts, (found.others, rest)]
+
+    def _report(self, state: LaplaceState, u: Array, lp: Array, steps: Array) -> Step:
+        stats = {
+            "lp": lp,
+            "n_steps": steps.astype(u.dtype),
+            "remaining": state.remaining,
+            "log_normaliser": state.log_normaliser,
+            "flat": state.found.flat,
+            "clipped": state.found.clipped,
+            "prior_factor": state.factors[0],
+            "noise_factor": state.factors[1],
+        }
+        return Step(u, stats)
+
+    def linearisation(self, state: LaplaceState) -> ArrayLike | None:
+        """The mode, where the predictive is linearised."""
+        return state.u if self.predictive == "linearised" else None
+
+    def gradients(self, stats: dict[str, np.ndarray]) -> int:
+        """Those of the line searches; the curvature's passes are not counted."""
+        return int(np.nansum(stats["n_steps"])) if stats else 0
+
+    def flags(self, stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> list[Flag]:
+        """A point that is no mode, directions without curvature, losses that are not convex."""
+        found = []
+        remaining, flat, clipped = (float(stats[n][-1]) for n in ("remaining", "flat", "clipped"))
+        if not remaining <= UNCONVERGED_NATS:
+            message = (
+                f"no mode: a Newton step would still gain about {remaining:.3g} nats; raise "
+                "warmup, or take dtype='float64' (a prior with a kink, as 'laplace', has no "
+                "smooth mode)"
+            )
+            found.append(Flag("unconverged", message))
+        if flat:
+            message = (
+                f"the curvature is not positive definite: {flat:.0f} directions were given the "
+                "precision of their prior; raise warmup, or take curvature='ggn'"
+            )
+            found.append(Flag("warning", message))
+        if clipped > CLIPPED:
+            message = (
+                f"the loss is not convex in the network's outputs: {100 * clipped:.0f} % of its "
+                "curvature is negative and was left out; compare with a sampler such as hmc"
+            )
+            found.append(Flag("warning", message))
+        for name in ("prior", "noise"):
+            factor = float(stats[f"{name}_factor"][-1])
+            if self.refit != "none" and abs(math.log(factor)) > 0.49 * WIDEST:
+                message = (
+                    f"refitting the {name} ran to the end of its range (standard deviation times "
+                    f"{factor:.3g}): the evidence has no maximum; take refit='none'"
+                )
+                found.append(Flag("warning", message))
+        return found
+
+
+def _lbfgs() -> optax.GradientTransformationExtraArgs:
+    search = optax.scale_by_zoom_linesearch(20, initial_guess_strategy="one")
+    return optax.lbfgs(memory_size=10, linesearch=search)
+
+
+@register(
+    "backends",
+    "laplace",
+    summary="A Gaussian at a mode, by the curvature there; predictions of the linearised network.",
+    options=LaplaceOptions,
+    references=(
+        "MacKay (1992), A Practical Bayesian Framework for Backpropagation Networks",
+        "Immer, Korzepa & Bauer (2021), Improving Predictions of Bayesian Neural Nets via Local "
+        "Linearization, eq. 9",
+        "Daxberger et al. (2021), Laplace Redux",
+        "Eschenhagen et al. (2023), Kronecker-Factored Approximate Curvature for Modern Neural "
+        "Network Architectures, eq. 8 and 11, for expand and reduce",
+    ),
+    tags={"exact": False, "family": "laplace", "gradients": "full"},
+    facts={
+        "exact for": "Gaussian posteriors; regression linear in its parameters",
+        "bias": "does not vanish: one mode, its curvature",
+        "a draw costs": "nothing, after the optimisation and one curvature",
+        "memory": "parameters squared (full); layers squared (kron); a few vectors (diagonal)",
+        "choose it": "a trained network that needs a width, or evidence over many models",
+    },
+    notes="A chain is an independent mode; warmup is the number of L-BFGS steps. Exact where the "
+    "target is Gaussian: a linear model with Gaussian prior and known noise. The linearised "
+    "predictive is kept with the run: group mode of its tree, one point a chain. Noise and "
+    "hyper-parameters are a block of their own by the exact Hessian, without cross terms to the "
+    "network's, but for structure full with curvature hessian. Directions without curvature (at no "
+    "mode, or under priors that have none) are given their prior's precision, and flagged; "
+    "curvature of the loss in the outputs that is negative (Student-t, heteroscedastic noise) is "
+    "left out and flagged. With kron a prior whose precision differs within a row of a kernel "
+    "(Student-t, Laplace) is averaged over it. log_normaliser in sample_stats is Laplace's log "
+    "integral of the target, at temperatures of 1 the log evidence, of this one of the network's "
+    "equivalent modes. Refitted widths are prior_factor and noise_factor there, factors of the "
+    "standard deviations; log_normaliser is then the untempered log evidence with them, the noise "
+    "held at its new value, and linearised draws are about the linear model's new mode.",
+)
+def laplace(options: LaplaceOptions) -> Laplace:
+    """The backend of these options."""
+    flavour = Flavour(
+        options.structure, options.curvature, options.sharing, options.rank, options.memory_bytes
+    )
+    return Laplace(flavour, options.predictive, options.refit)

@@ -1,0 +1,235 @@
+"""Kronecker-factored curvature: two factors a layer.
+
+A layer's input x and the derivative g of the outputs in its result are all that they need. Where
+positions share a kernel, R of them a row, ``expand`` takes A = sum_nr x x', B = sum_nr g g' / (N R)
+and ``reduce`` averages x and sums g over the positions first (Eschenhagen et al. 2023, eq. 8 and
+11). A bias of a layer is one more input, of value 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bnnzoo.errors import InputError
+from bnnzoo.inference import spectra
+from bnnzoo.inference.curvature import block_rows, output_roots, over_rows, root_count
+from bnnzoo.inference.network_heads import network_calls, network_of, network_parameters
+from bnnzoo.inference.network_layers import Evaluation, Layer, find_layers, network_program
+from bnnzoo.models.posterior import Posterior
+
+
+def _rows_of_input(layer: Layer, x: Array, rows: int) -> Array:
+    """Inputs of a layer ``(row, position, input)``, with the 1 of a bias last."""
+    if layer.kind == "bias":
+        return jnp.ones((rows, 1, 1), x.dtype)
+    if layer.kind == "dense":
+        summed = list(layer.params["dimension_numbers"][0][0])
+        kept = [axis for axis in range(x.ndim) if axis not in summed]
+        x = x.transpose(*kept, *summed).reshape(rows, -1, len(layer.places))
+    else:
+        p, numbers = layer.params, layer.params["dimension_numbers"]
+        window = [layer.params["kernel_shape"][axis] for axis in numbers.rhs_spec[2:]]
+        x = jax.lax.conv_general_dilated_patches(
+            x,
+            window,
+            p["window_strides"],
+            p["padding"],
+            p["lhs_dilation"],
+            p["rhs_dilation"],
+            jax.lax.ConvDimensionNumbers(numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec),
+        )
+        x = _features_last(x, numbers.out_spec).reshape(rows, -1, len(layer.places))
+    if layer.bias is not None:
+        x = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
+    return x
+
+
+def _features_last(x: Array, spec: Sequence[int]) -> Array:
+    return x.transpose(spec[0], *spec[2:], spec[1])
+
+
+def _rows_of_result(layer: Layer, g: Array, rows: int) -> Array:
+    """Derivatives in a layer's result ``(row, position, output)``."""
+    if layer.kind == "conv":
+        g = _features_last(g, layer.params["dimension_numbers"].out_spec)
+    return g.reshape(rows, -1, layer.places.shape[1])
+
+
+def matrices(posterior: Posterior, layers: Sequence[Layer]) -> list[np.ndarray]:
+    """For every layer the coordinates in ``u`` of its matrix ``(input, output)``, bias last.
+
+    Raises:
+        InputError: a parameter whose coordinates are not its values.
+    """
+    sites = {s.name: s for s in posterior.sites}
+    made = []
+    for layer in layers:
+        for path in (layer.kernel, layer.bias):
+            if path is not None and (path not in sites or not sites[path].free):
+                raise InputError(
+                    f"laplace: the coordinates of {path!r} are not its values, so its curvature is "
+                    "no Kronecker product; give inference.structure = 'full', 'diagonal' or "
+                    "'low-rank'"
+                )
+        rows = []
+        if layer.kernel is not None:
+            rows.append(sites[layer.kernel].offset + layer.places)
+        if layer.bias is not None:
+            site = sites[layer.bias]
+            rows.append(site.offset + np.arange(site.size)[None])
+        made.append(np.concatenate(rows))
+    return made
+
+
+def factors(
+    posterior: Posterior, u: Array, layers: Sequence[Layer], flavour: Any
+) -> tuple[list[tuple[Array, Array]], Array]:
+    """A ``(input, input)`` and B ``(output, output)`` of every layer; traced.
+
+    A kron B is the layer's block of the likelihood's curvature, divided by T L.
+
+    Args:
+        posterior: of a zoo model.
+        u: unconstrained vector ``(dim,)``.
+        layers: of :func:`find_layers`.
+        flavour: curvature, sharing and memory.
+
+    Returns:
+        The factors, and the share of the loss' curvature that was clipped.
+    """
+    network = network_of(posterior)
+    assert network is not None
+    parameters = network_parameters(posterior, posterior._score(u))
+    sizes = [(len(m), m.shape[1]) for m in matrices(posterior, layers)]
+    one = jax.eval_shape(lambda b: _tapped(posterior, u, parameters, b)[1], jnp.zeros(1, int))
+    per_row = sum(math.prod(r.shape) for r in one[1]) * (
+        1 + root_count(posterior, flavour.curvature)
+    )
+    per_row += sum(math.prod(x.shape) for x in _inputs_of(posterior, u, parameters, layers))
+    size = block_rows(posterior, per_row, flavour.memory_bytes)
+    zero = [(jnp.zeros((a, a), u.dtype), jnp.zeros((b, b), u.dtype)) for a, b in sizes]
+
+    def add(total: Any, batch: Array, weights: Array) -> Any:
+        pairs, clipped = total
+        roots, share = output_roots(posterior, u, batch, flavour.curvature)
+        pull, (inputs, _) = _tapped(posterior, u, parameters, batch)
+        gradients = jax.vmap(pull, in_axes=2)(roots)
+        copies = inputs_rows(posterior, batch)
+        made = []
+        for k, layer in enumerate(layers):
+            x = _rows_of_input(layer, inputs[k], batch.shape[0] * copies)
+            g = jax.vmap(lambda g, k=k: _rows_of_result(layers[k], g, batch.shape[0] * copies))(
+                gradients[k]
+            )
+            x, g = _by_row(x, copies), jax.vmap(lambda g: _by_row(g, copies))(g)
+            positions = g.shape[2]
+            if layer.kind == "bias":
+                x = jnp.ones((len(batch), positions, 1), x.dtype)
+            if flavour.sharing == "reduce":
+                x, g, positions = x.mean(1, keepdims=True), g.sum(2, keepdims=True), 1
+            left, right = pairs[k]
+            left = left + jnp.einsum("nri,nrj,n->ij", x, x, weights)
+            right = right + jnp.einsum("cnri,cnrj,n->ij", g, g, weights) / positions
+            made.append((left, right))
+        return made, clipped + share @ weights
+
+    pairs, clipped = over_rows(posterior, size, (zero, jnp.zeros(2, u.dtype)), add)
+    scale = posterior.posterior_temperature * posterior.likelihood_temperature * posterior.rows
+    share = jnp.where(clipped[1] > 0, clipped[0] / jnp.where(clipped[1] > 0, clipped[1], 1.0), 0.0)
+    return [(left, right / scale) for left, right in pairs], share
+
+
+def inputs_rows(posterior: Posterior, batch: Array) -> int:
+    """How many inputs of the network one row makes: 1, or its copies under an augmentation."""
+    like = jax.ShapeDtypeStruct((posterior.dimension,), posterior.x.dtype)
+    out = jax.eval_shape(lambda u, b: network_calls(posterior, u, b)[2], like, batch)
+    return int(out.shape[0]) // int(batch.shape[0])
+
+
+def _by_row(x: Array, copies: int) -> Array:
+    """Copies of a row as positions of it: they share the kernel as positions do."""
+    if copies == 1:
+        return x
+    split = x.reshape(copies, -1, *x.shape[1:]).swapaxes(0, 1)
+    return split.reshape(split.shape[0], -1, x.shape[-1])
+
+
+def _inputs_of(posterior: Posterior, u: Array, parameters: Any, layers: Any) -> list[Any]:
+    """Shapes of one row's inputs to every layer, windows laid out."""
+    batch = jnp.zeros(1, int)
+
+    def inputs() -> list[Array]:
+        _, (found, _) = _tapped(posterior, u, parameters, batch)
+        rows = inputs_rows(posterior, batch)
+        return [_rows_of_input(layer, x, rows) for layer, x in zip(layers, found, strict=True)]
+
+    return jax.eval_shape(inputs)
+
+
+def _tapped(
+    posterior: Posterior, u: Array, parameters: Mapping[str, Array], batch: Array
+) -> tuple[Callable[[Array], Any], tuple[list[Array], list[Array]]]:
+    """From cotangents of the heads ``(row, head)`` to those of the layers' results; the inputs."""
+    network = network_of(posterior)
+    assert network is not None
+    _, x, out = network_calls(posterior, u, batch)
+    closed, paths = network_program(network, parameters, x)
+    args = [*(parameters[p] for p in paths), x]
+    tags = [*paths, None]
+    first = Evaluation(None)
+    shapes = jax.eval_shape(
+        lambda: (first.evaluate(closed.jaxpr, closed.consts, args, tags)[0], first.results)[1]
+    )
+    moves = [jnp.zeros(s.shape, s.dtype) for s in shapes]
+    rows = batch.shape[0]
+
+    def moved(moves: list[Array]) -> tuple[Array, Any]:
+        run = Evaluation(moves)
+        (value,), _ = run.evaluate(closed.jaxpr, closed.consts, args, tags)
+        heads = value.reshape(-1, rows, out.shape[-1]).swapaxes(0, 1).reshape(rows, -1)
+        return heads, (run.inputs, run.results)
+
+    _, pull, noted = jax.vjp(moved, moves, has_aux=True)
+    return (lambda cotangent: pull(cotangent)[0]), noted
+
+
+def kronecker(
+    posterior: Posterior, u: Array, where: np.ndarray, precision: Array, flavour: Any
+) -> tuple[spectra.Kronecker, Array]:
+    """The Kronecker-factored spectrum of the network's block; traced.
+
+    A kron B + D kron I with D diagonal over a kernel's inputs is
+    D^(1/2) (D^(-1/2) A D^(-1/2) kron B + I) D^(1/2), so precisions that differ between inputs stay
+    exact; those that differ between outputs are averaged.
+
+    Args:
+        posterior: of a zoo model.
+        u: unconstrained vector ``(dim,)``.
+        where: coordinates of the network.
+        precision: the prior's ``(k,)``.
+        flavour: curvature, sharing and memory.
+    """
+    layers = find_layers(posterior)
+    place = np.full(posterior.dimension, -1)
+    place[where] = np.arange(len(where))
+    places = [place[m] for m in matrices(posterior, layers)]
+    pairs, clipped = factors(posterior, u, layers, flavour)
+    values, left, right = [], [], []
+    for (a, b), own in zip(pairs, places, strict=True):
+        rows = precision[own].mean(1)
+        precision = precision.at[own].set(jnp.broadcast_to(rows[:, None], own.shape))
+        root = jnp.sqrt(rows)
+        of_a, basis_a = jnp.linalg.eigh(a / (root[:, None] * root))
+        of_b, basis_b = jnp.linalg.eigh(b)
+        values.append(jnp.maximum(of_a, 0.0)[:, None] * jnp.maximum(of_b, 0.0))
+        left.append(basis_a)
+        right.append(basis_b)
+    held = tuple(jnp.asarray(p) for p in places)
+    return spectra.Kronecker(precision, tuple(values), tuple(left), tuple(right), held), clipped

@@ -1,0 +1,139 @@
+"""The Gaussian of a Laplace approximation, in each structure, at a point.
+
+Network parameters take the curvature and the structure that were asked for; what else is unknown
+(noise, variances of a hierarchy) is a dense block of its own by the exact Hessian, and cross terms
+between the two are dropped. The exact Hessian in the structure ``full`` keeps them: there every
+coordinate is in one block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bnnzoo.inference import curvature as curves
+from bnnzoo.inference import spectra
+from bnnzoo.inference.curvature import HESSIAN
+from bnnzoo.inference.network_heads import network_of, prior_loss
+from bnnzoo.models.posterior import Posterior
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """What curvature is computed, and how it is held.
+
+    Attributes:
+        structure: ``full``, ``kron``, ``diagonal``, ``last-layer`` or ``low-rank``.
+        curvature: ``ggn``, ``empirical-fisher`` or ``hessian``.
+        sharing: ``expand`` or ``reduce``, for ``kron``.
+        rank: of ``low-rank``.
+        memory_bytes: most that a block of rows may take.
+    """
+
+    structure: str
+    curvature: str
+    sharing: str
+    rank: int
+    memory_bytes: int
+
+
+class Blocks(NamedTuple):
+    """The approximation: independent blocks of coordinates, and what had to be done for it.
+
+    Attributes:
+        network: spectrum of the network's block.
+        others: that of what else is unknown; None where nothing is.
+        flat: directions without curvature, which were given the precision of their prior.
+        clipped: share of the loss' curvature in the outputs that was negative and left out.
+    """
+
+    network: Any
+    others: Any
+    flat: Array
+    clipped: Array
+
+
+def coordinates(posterior: Posterior, flavour: Flavour) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of the two blocks; those in neither stay at the mode."""
+    network = curves.network_coordinates(posterior)
+    everything = np.arange(posterior.dimension)
+    if flavour.structure == "full" and flavour.curvature == HESSIAN:
+        return everything, everything[:0]
+    others = np.setdiff1d(everything, network)
+    if flavour.structure == "last-layer":
+        from bnnzoo.inference.network_layers import last_layer
+
+        network = last_layer(posterior)
+    return network, others
+
+
+def blocks(posterior: Posterior, u: Array, flavour: Flavour) -> Blocks:
+    """The curvature at ``u`` as a Gaussian; traced.
+
+    Args:
+        posterior: the target.
+        u: unconstrained vector ``(dim,)``, where the approximation is made.
+        flavour: of what kind.
+    """
+    where, rest = coordinates(posterior, flavour)
+    none = jnp.zeros((), u.dtype)
+
+    def target(v: Array) -> Array:
+        return -posterior.log_density(v)
+
+    others, flat_others = None, none
+    if len(rest):
+        matrix = curves.exact_hessian(target, u, rest, flavour.memory_bytes)
+        others, flat_others = spectra.dense(matrix, jnp.ones(len(rest), u.dtype))
+    reference = curves.reference_precision(posterior, u, where)
+    memory = flavour.memory_bytes
+    prior = curves.prior_diagonal(posterior, u, where, memory)
+    precision, flat_prior = spectra.floored(prior, reference)
+    clipped = none
+    network: Any
+    if flavour.structure in ("full", "last-layer"):
+        if flavour.curvature == HESSIAN:
+            matrix = curves.exact_hessian(target, u, where, memory)
+        else:
+            matrix, clipped = curves.likelihood_matrix(
+                posterior, u, where, flavour.curvature, memory
+            )
+            matrix = matrix + curves.prior_matrix(posterior, u, where, memory)
+        network, flat = spectra.dense(matrix, precision)
+    elif flavour.structure == "diagonal":
+        if flavour.curvature == HESSIAN:
+            entries = curves.exact_diagonal(target, u, where, memory)
+        else:
+            entries, clipped = curves.likelihood_diagonal(
+                posterior, u, where, flavour.curvature, memory
+            )
+            entries = entries + prior
+        network, flat = spectra.diagonal(entries, precision)
+    elif flavour.structure == "low-rank":
+        from bnnzoo.inference.low_rank import leading
+
+        times = curves.likelihood_product(posterior, u, where, flavour.curvature, memory)
+        root = jnp.sqrt(precision)
+        values, vectors = leading(lambda v: times(v / root) / root, len(where), flavour.rank, u)
+        network = spectra.LowRank(precision, jnp.maximum(values, 0.0), vectors)
+        flat = flat_prior
+    else:
+        from bnnzoo.inference.kfac import kronecker
+
+        network, clipped = kronecker(posterior, u, where, precision, flavour)
+        flat = flat_prior
+    return Blocks(network, others, (flat + flat_others).astype(u.dtype), clipped.astype(u.dtype))
+
+
+def prior_at(posterior: Posterior, u: Array) -> Array:
+    """Tempered log prior density of ``u``, Jacobian included."""
+    return -prior_loss(posterior, u)
+
+
+def has_network(posterior: Posterior) -> bool:
+    """Whether the posterior is of a zoo model."""
+    return network_of(posterior) is not None
