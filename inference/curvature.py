@@ -20,7 +20,6 @@ from jax import Array
 from bnnzoo.inference.network_heads import (
     elementwise,
     heads,
-    network_of,
     prior_loss,
     row_loss,
 )
@@ -34,7 +33,7 @@ def network_coordinates(posterior: Posterior) -> np.ndarray:
 
     All of a hand-written model's, which does not say which those are.
     """
-    network = network_of(posterior)
+    network = posterior.network
     if network is None:
         return np.arange(posterior.dimension)
     paths = {i.path for i in network.infos}
@@ -110,7 +109,7 @@ def row_roots(
 
     The empirical Fisher of a hand-written model, which has no outputs, takes a row's gradient.
     """
-    if network_of(posterior) is None:
+    if posterior.network is None:
 
         def negative(w: Array, row: Array) -> Array:
             return -posterior.pointwise_log_likelihood(u.at[where].set(w), row[None])[0]
@@ -272,7 +271,7 @@ def prior_matrix(posterior: Posterior, u: Array, where: np.ndarray, memory_bytes
 
 def independent(posterior: Posterior, where: np.ndarray) -> bool:
     """Whether the prior's curvature in these coordinates is diagonal."""
-    network = network_of(posterior)
+    network = posterior.network
     if network is None:
         return False
     names = {site.name for site in posterior.sites if site.offset in set(where.tolist())}

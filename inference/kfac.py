@@ -20,7 +20,7 @@ from jax import Array
 from bnnzoo.errors import InputError
 from bnnzoo.inference import spectra
 from bnnzoo.inference.curvature import block_rows, output_roots, over_rows, root_count
-from bnnzoo.inference.network_heads import network_calls, network_of, network_parameters
+from bnnzoo.inference.network_heads import network_calls, network_parameters
 from bnnzoo.inference.network_layers import Evaluation, Layer, find_layers, network_program
 from bnnzoo.models.posterior import Posterior
 
@@ -104,7 +104,7 @@ def factors(
     Returns:
         The factors, and the share of the loss' curvature that was clipped.
     """
-    network = network_of(posterior)
+    network = posterior.network
     assert network is not None
     parameters = network_parameters(posterior, posterior._score(u))
     sizes = [(len(m), m.shape[1]) for m in matrices(posterior, layers)]
@@ -177,7 +177,7 @@ def _tapped(
     posterior: Posterior, u: Array, parameters: Mapping[str, Array], batch: Array
 ) -> tuple[Callable[[Array], Any], tuple[list[Array], list[Array]]]:
     """From cotangents of the heads ``(row, head)`` to those of the layers' results; the inputs."""
-    network = network_of(posterior)
+    network = posterior.network
     assert network is not None
     _, x, out = network_calls(posterior, u, batch)
     closed, paths = network_program(network, parameters, x)

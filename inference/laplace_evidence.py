@@ -25,7 +25,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from bnnzoo.errors import InputError
-from bnnzoo.inference.network_heads import network_of
+from bnnzoo.models.model import Model
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.models.score import base
 
@@ -113,7 +113,7 @@ def linear_model(
     likelihood, gradient = jax.value_and_grad(posterior.log_likelihood)(u)
     squares = targets = jnp.zeros((), u.dtype)
     if noise:
-        scale = seen.values[posterior.model.likelihood.site]
+        scale = seen.values[_noise_site(posterior)]
         targets = jnp.asarray(posterior.y.size, u.dtype)
         logs = posterior.rows * jnp.sum(jnp.broadcast_to(jnp.log(scale), posterior.y.shape[1:]))
         squares = -2.0 * (likelihood + logs + 0.5 * targets * math.log(2.0 * math.pi))
@@ -157,9 +157,13 @@ def refit(model: LinearModel, prior: bool, noise: bool) -> Refit:
 
 def noise_coordinates(posterior: Posterior) -> np.ndarray:
     """Coordinates of the learned noise, a logarithm."""
-    name = posterior.model.likelihood.site
-    site = next(s for s in posterior.sites if s.name == name)
+    site = next(s for s in posterior.sites if s.name == _noise_site(posterior))
     return np.arange(site.offset, site.offset + site.size)
+
+
+def _noise_site(posterior: Posterior) -> str:
+    assert isinstance(posterior.model, Model)
+    return str(getattr(posterior.model.likelihood, "site", ""))
 
 
 def check_refit(posterior: Posterior, what: str, curvature: str) -> None:
@@ -173,7 +177,7 @@ def check_refit(posterior: Posterior, what: str, curvature: str) -> None:
     Raises:
         InputError: what is in the way.
     """
-    network = network_of(posterior)
+    network = posterior.network
     given = f"laplace: inference.refit = {what!r}"
     if network is None:
         raise InputError(f"{given} needs a zoo model; give inference.refit = 'none'")
@@ -190,9 +194,10 @@ def check_refit(posterior: Posterior, what: str, curvature: str) -> None:
                     "'gaussian', or inference.refit = 'none'"
                 )
     if what in ("noise", "both"):
+        assert isinstance(posterior.model, Model)
         likelihood = posterior.model.likelihood
         learned = getattr(likelihood, "noise", None) == "learned"
-        if not (learned and likelihood.site == "noise_std"):
+        if not (learned and _noise_site(posterior) == "noise_std"):
             raise InputError(
                 f"{given}: the likelihood {likelihood.label!r} has no learned Gaussian noise; give "
                 "likelihood 'gaussian' with noise = 'learned', or inference.refit = 'prior'"
@@ -201,7 +206,7 @@ def check_refit(posterior: Posterior, what: str, curvature: str) -> None:
 
 def _priors(posterior: Posterior) -> dict[str, bool]:
     """Whether each network parameter's prior is a Gaussian that depends on nothing."""
-    network = network_of(posterior)
+    network = posterior.network
     assert network is not None
     paths = {i.path for i in network.infos}
     found: dict[str, bool] = {}

@@ -21,6 +21,7 @@ from bnnzoo.inference.curvature import block_rows
 from bnnzoo.inference.laplace_structures import coordinates
 from bnnzoo.inference.precision import precision
 from bnnzoo.inference.run import Run
+from bnnzoo.models.model import Model
 from bnnzoo.models.posterior import Posterior
 
 
@@ -101,7 +102,9 @@ def probit_probabilities(run: Run, x: Any) -> np.ndarray:
         RunError: as :func:`function_moments`.
     """
     name = run.spec.likelihood.name if run.spec.model.name is None else None
-    label = name or run.posterior.model.likelihood.label
+    model = run.posterior.model
+    assert isinstance(model, Model)
+    label = name or model.likelihood.label
     if label not in ("categorical", "bernoulli"):
         raise InputError(
             f"likelihood {label!r} has no logits to correct; choices: 'categorical', 'bernoulli'"

@@ -18,7 +18,7 @@ from jax import Array
 from bnnzoo.inference import curvature as curves
 from bnnzoo.inference import spectra
 from bnnzoo.inference.curvature import HESSIAN
-from bnnzoo.inference.network_heads import network_of, prior_loss
+from bnnzoo.inference.network_heads import prior_loss
 from bnnzoo.models.posterior import Posterior
 
 
@@ -136,4 +136,4 @@ def prior_at(posterior: Posterior, u: Array) -> Array:
 
 def has_network(posterior: Posterior) -> bool:
     """Whether the posterior is of a zoo model."""
-    return network_of(posterior) is not None
+    return posterior.network is not None

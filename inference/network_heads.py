@@ -7,7 +7,7 @@ model stays what it is: priors, noise, augmentations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,15 +55,10 @@ class Linearised(BoundNetwork):
         return value + change
 
 
-def network_of(posterior: Posterior) -> BoundNetwork | None:
-    """The network of a zoo model; None for a hand-written one."""
-    return None if posterior.model.handwritten else posterior.model.bound
-
-
-def _replaced(posterior: Posterior, kind: type[BoundNetwork], extra: Any) -> Posterior:
+def _replaced(posterior: Posterior, kind: Callable[..., BoundNetwork], extra: Any) -> Posterior:
     """The same posterior with another network; inside a traced function alone."""
-    model = posterior.model
-    own = model.bound
+    model, own = posterior.model, posterior.network
+    assert isinstance(model, Model) and own is not None
     network = kind(own.graph, own.infos, own.in_shape, own.outputs, extra)
     leaves, sites = posterior.tree_flatten()
     children, (_, outputs) = model.tree_flatten()
@@ -84,7 +79,8 @@ def with_linearised_network(posterior: Posterior, centre: Mapping[str, Array]) -
 def network_parameters(posterior: Posterior, seen: Scored) -> dict[str, Array]:
     """Value of every network parameter by path; a non-centred one is a deterministic site."""
     found = {**seen.deterministic, **seen.values}
-    return {i.path: found[i.path] for i in posterior.model.bound.infos}
+    assert posterior.network is not None
+    return {i.path: found[i.path] for i in posterior.network.infos}
 
 
 def network_calls(

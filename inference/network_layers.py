@@ -19,7 +19,6 @@ from jax import Array
 from jax.extend.core import Jaxpr, Literal
 
 from bnnzoo.errors import InputError
-from bnnzoo.inference.network_heads import network_of
 from bnnzoo.models.posterior import Posterior
 
 PASSING = ("convert_element_type", "copy")
@@ -71,7 +70,7 @@ class Evaluation:
     def evaluate(self, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], tags: Any) -> Any:
         """Values and parameter paths of the program's outputs."""
         values: dict[Any, Any] = {}
-        path: dict[Any, str] = {}
+        path: dict[Any, str | None] = {}
 
         def read(v: Any) -> Any:
             return v.val if isinstance(v, Literal) else values[v]
@@ -108,12 +107,12 @@ class Evaluation:
             elif name in ("dot_general", "conv_general_dilated") and self._is_layer(
                 name, named, given, equation.params
             ):
-                out = [self._layer(name, given, named[1], equation)]
+                out = [self._layer(name, given, str(named[1]), equation)]
                 if uses.get(equation.outvars[0]) == 1:
                     made_by[equation.outvars[0]] = len(self.layers) - 1
             elif name == "add" and sum(t is not None for t in named) == 1:
                 which = 0 if named[0] is not None else 1
-                out = [self._bias(equation, given, named[which], which, made_by)]
+                out = [self._bias(equation, given, str(named[which]), which, made_by)]
             else:
                 self.bad += [t for t in named if t is not None]
                 out = _bind(equation, given)
@@ -219,7 +218,7 @@ def find_layers(posterior: Posterior) -> list[Layer]:
     Raises:
         InputError: a parameter that is used in no layer, in two, or in another way.
     """
-    network = network_of(posterior)
+    network = posterior.network
     assert network is not None
     real = posterior.x.dtype
     like = {i.path: jax.ShapeDtypeStruct(i.shape, real) for i in network.infos}
@@ -237,7 +236,8 @@ def find_layers(posterior: Posterior) -> list[Layer]:
     used = [p for layer in run.layers for p in (layer.kernel, layer.bias) if p is not None]
     wrong = run.bad + [p for p in paths if used.count(p) != 1]
     if any(r.shape[0] % PROBE for r in run.results):
-        wrong.append(run.layers[[r.shape[0] % PROBE > 0 for r in run.results].index(True)].kernel)
+        which = [r.shape[0] % PROBE > 0 for r in run.results].index(True)
+        wrong.append(str(run.layers[which].kernel))
     if wrong:
         raise InputError(
             f"laplace: parameter {wrong[0]!r} is no kernel or bias of one dense layer or "
@@ -253,7 +253,7 @@ def last_layer(posterior: Posterior) -> np.ndarray:
     Raises:
         InputError: there is no such layer.
     """
-    network = network_of(posterior)
+    network = posterior.network
     assert network is not None
     kernels = [layer.kernel for layer in find_layers(posterior) if layer.kernel is not None]
     if not kernels:
