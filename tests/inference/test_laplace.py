@@ -127,6 +127,26 @@ def test_refitted_widths_maximise_the_closed_form_evidence(what):
     assert max(pooled_errors(weights(run), mean, covariance)) < 0.05
 
 
+def test_with_factors_alone_the_mode_is_held():
+    """Factors of a linear layer with one output are its curvature: the formula, by numpy."""
+    data = linear_data()
+    run = fit(linear_model(), data, refit="prior", structure="kron", draws=10_000, chains=1)
+    X = np.column_stack([data.x, np.ones(len(data.x))])
+    root = np.sqrt([1.5**2 / 3] * 3 + [0.9**2])
+    mean, _, _ = exact(data, 1.0)
+    S = (X * root).T @ (X * root) / NOISE**2
+    x0 = mean / root
+    grid = np.exp(np.linspace(-3, 3, 60_001))
+    values = np.linalg.eigvalsh(S)
+    evidence = 0.5 * (4 * np.log(grid) - grid * (x0 @ x0))
+    evidence -= 0.5 * np.log(values[:, None] + grid).sum(0)
+    best = grid[np.argmax(evidence)]
+    found = float(run.tree["sample_stats"]["prior_factor"][0, -1])
+    assert found == pytest.approx(best**-0.5, rel=2e-4)
+    covariance = np.linalg.inv(X.T @ X / NOISE**2 + best * np.diag(root**-2))
+    assert max(pooled_errors(weights(run), mean, covariance)) < 0.05  # as above
+
+
 @pytest.fixture(scope="module")
 def small():
     random = np.random.default_rng(SEED)
@@ -325,6 +345,7 @@ def test_a_handwritten_model_is_refused_what_needs_a_network(options, message, t
         ({"memory_bytes": 1000}, "dense matrix of 13 coordinates .* 'kron', 'low-rank'"),
         ({"refit": "noise"}, "no learned Gaussian noise.*noise = 'learned'"),
         ({"refit": "prior", "curvature": "hessian"}, "curvature = 'ggn'"),
+        ({"refit": "noise", "curvature": "empirical-fisher"}, "curvature = 'ggn'"),
     ],
 )
 def test_what_does_not_go_together_is_refused(small, options, message):
