@@ -30,6 +30,7 @@ from jax import Array
 
 from bnnzoo.errors import InputError
 from bnnzoo.inference.network_heads import network_of
+from bnnzoo.models.model import Model
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.models.score import base
 
@@ -128,7 +129,7 @@ def linear_model(
     likelihood, gradient = jax.value_and_grad(posterior.log_likelihood)(u)
     squares = targets = jnp.zeros((), u.dtype)
     if noise:
-        scale = seen.values[posterior.model.likelihood.site]
+        scale = seen.values[_likelihood(posterior).site]
         targets = jnp.asarray(posterior.y.size, u.dtype)
         logs = posterior.rows * jnp.sum(jnp.broadcast_to(jnp.log(scale), posterior.y.shape[1:]))
         squares = -2.0 * (likelihood + logs + 0.5 * targets * math.log(2.0 * math.pi))
@@ -174,7 +175,7 @@ def refit(model: LinearModel, prior: bool, noise: bool, whole: bool) -> Refit:
 
 def noise_coordinates(posterior: Posterior) -> np.ndarray:
     """Coordinates of the learned noise, a logarithm."""
-    name = posterior.model.likelihood.site
+    name = _likelihood(posterior).site
     site = next(s for s in posterior.sites if s.name == name)
     return np.arange(site.offset, site.offset + site.size)
 
@@ -212,13 +213,18 @@ def check_refit(posterior: Posterior, what: str, curvature: str) -> None:
                 f"{given}: an empirical Fisher is not proportional to the noise's precision; give "
                 "inference.curvature = 'ggn'"
             )
-        likelihood = posterior.model.likelihood
+        likelihood = _likelihood(posterior)
         learned = getattr(likelihood, "noise", None) == "learned"
         if not (learned and likelihood.site == "noise_std"):
             raise InputError(
                 f"{given}: the likelihood {likelihood.label!r} has no learned Gaussian noise; give "
                 "likelihood 'gaussian' with noise = 'learned', or inference.refit = 'prior'"
             )
+
+
+def _likelihood(posterior: Posterior) -> Any:
+    assert isinstance(posterior.model, Model)
+    return posterior.model.likelihood
 
 
 def _priors(posterior: Posterior) -> dict[str, bool]:

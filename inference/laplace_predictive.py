@@ -100,8 +100,8 @@ def probit_probabilities(run: Run, x: Any) -> np.ndarray:
         InputError: as :func:`function_moments`, or another likelihood.
         RunError: as :func:`function_moments`.
     """
-    name = run.spec.likelihood.name if run.spec.model.name is None else None
-    label = name or run.posterior.model.likelihood.label
+    model: Any = run.posterior.model
+    label = "hand-written" if model.handwritten else model.likelihood.label
     if label not in ("categorical", "bernoulli"):
         raise InputError(
             f"likelihood {label!r} has no logits to correct; choices: 'categorical', 'bernoulli'"

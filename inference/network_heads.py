@@ -57,13 +57,14 @@ class Linearised(BoundNetwork):
 
 def network_of(posterior: Posterior) -> BoundNetwork | None:
     """The network of a zoo model; None for a hand-written one."""
-    return None if posterior.model.handwritten else posterior.model.bound
-
-
-def _replaced(posterior: Posterior, kind: type[BoundNetwork], extra: Any) -> Posterior:
-    """The same posterior with another network; inside a traced function alone."""
     model = posterior.model
-    own = model.bound
+    return model.bound if isinstance(model, Model) else None
+
+
+def _replaced(posterior: Posterior, kind: Any, extra: Any) -> Posterior:
+    """The same posterior with another network; inside a traced function alone."""
+    model, own = posterior.model, network_of(posterior)
+    assert own is not None
     network = kind(own.graph, own.infos, own.in_shape, own.outputs, extra)
     leaves, sites = posterior.tree_flatten()
     children, (_, outputs) = model.tree_flatten()
@@ -83,8 +84,9 @@ def with_linearised_network(posterior: Posterior, centre: Mapping[str, Array]) -
 
 def network_parameters(posterior: Posterior, seen: Scored) -> dict[str, Array]:
     """Value of every network parameter by path; a non-centred one is a deterministic site."""
-    found = {**seen.deterministic, **seen.values}
-    return {i.path: found[i.path] for i in posterior.model.bound.infos}
+    found, network = {**seen.deterministic, **seen.values}, network_of(posterior)
+    assert network is not None
+    return {i.path: found[i.path] for i in network.infos}
 
 
 def network_calls(
