@@ -127,6 +127,7 @@ def test_refitted_widths_maximise_the_closed_form_evidence(what):
     assert max(pooled_errors(weights(run), mean, covariance)) < 0.05
 
 
+@pytest.mark.validate
 def test_with_factors_alone_the_mode_is_held():
     """Factors of a linear layer with one output are its curvature: the formula, by numpy."""
     data = linear_data()
@@ -267,6 +268,7 @@ def weights_of(run):
     return run.tree["posterior"]["layers.0.kernel"].to_numpy()
 
 
+@pytest.mark.validate
 def test_sampled_predictive_is_of_the_network_itself(small):
     model, data = small
     run = fit(model, data, predictive="sampled", draws=20)
@@ -360,7 +362,7 @@ def test_a_prior_without_one_width_is_not_refitted(small):
 
 
 @pytest.mark.parametrize(
-    "curvature", [pytest.param("hessian", marks=pytest.mark.validate), "empirical-fisher"]
+    "curvature", ["hessian", pytest.param("empirical-fisher", marks=pytest.mark.validate)]
 )
 def test_handwritten_models_with_what_they_have(curvature):
     """The exact Hessian is the closed form; the Fisher that of explicit gradients. As above."""
@@ -389,7 +391,9 @@ def test_closed_form_moments_are_those_of_the_draws(run):
         probit_probabilities(run, x)
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "categorical"])
+@pytest.mark.parametrize(
+    "likelihood", [pytest.param("bernoulli", marks=pytest.mark.validate), "categorical"]
+)
 def test_probit_probabilities_are_near_the_integral(likelihood):
     """Over N(mean, covariance) of the logits, with 100,000 draws (under 0.0016 s.e.).
 
@@ -430,6 +434,7 @@ def test_probit_probabilities_are_near_the_integral(likelihood):
         np.testing.assert_allclose(found[row], share / share.sum(), rtol=1e-9)
 
 
+@pytest.mark.validate
 def test_another_backend_has_no_closed_form(small):
     run = fit(*small, predictive="sampled", draws=5, warmup=5, chains=1)
     with pytest.raises(InputError, match=r"predictive = 'linearised'.*run\.predict"):
