@@ -10,7 +10,11 @@ its gradient there, prior factor d and noise factor r:
     log Z(d, r) = l(r) - r g'x0 - r x0'S x0 / 2 + b'(r S + d)^-1 b / 2
                   - log|r S + d| / 2 + k log(d) / 2
 
-with b = r (g + S x0), x0 the mode and l(r) the log-likelihood at it.
+with b = r (g + S x0), x0 the mode and l(r) the log-likelihood at it. That needs all of S: with a
+part of it (a diagonal, Kronecker factors) the linear model would gain more than there is to gain.
+There the mode is held where it is:
+
+    log Z(d, r) = l(r) - d |x0|^2 / 2 - log|r S + d| / 2 + k log(d) / 2
 """
 
 from __future__ import annotations
@@ -70,7 +74,7 @@ class LinearModel(NamedTuple):
     targets: Array
 
     def log_evidence(self, prior: Array, noise: Array) -> Array:
-        """Log Z(d, r), in the module's docstring."""
+        """Log Z(d, r) with the linear model's own mode, in the module's docstring."""
         bent = self.spectrum.apply(lambda t: t - 1.0, self.x0)
         b = noise * (self.gradient + bent)
         at_mode = (
@@ -82,6 +86,17 @@ class LinearModel(NamedTuple):
         gain = 0.5 * b @ self.spectrum.apply(lambda t: 1.0 / (noise * (t - 1.0) + prior), b)
         log_det = self.spectrum.total(lambda t: jnp.log(noise * (t - 1.0) + prior))
         return at_origin + gain - 0.5 * log_det + 0.5 * self.x0.size * jnp.log(prior)
+
+    def log_evidence_here(self, prior: Array, noise: Array) -> Array:
+        """Log Z(d, r) with the mode held where it is."""
+        at_mode = (
+            self.log_likelihood
+            + 0.5 * self.targets * jnp.log(noise)
+            - 0.5 * (noise - 1.0) * self.squares
+        )
+        size = self.x0.size * jnp.log(prior) - prior * self.x0 @ self.x0
+        log_det = self.spectrum.total(lambda t: jnp.log(noise * (t - 1.0) + prior))
+        return at_mode + 0.5 * size - 0.5 * log_det
 
     def mode(self, prior: Array, noise: Array, likelihood_temperature: Any) -> Array:
         """The linear model's mode, whitened as ``x0``, its likelihood tempered."""
@@ -123,7 +138,7 @@ def linear_model(
     return LinearModel(untempered, x0, gradient[where] / root, likelihood, squares, targets)
 
 
-def refit(model: LinearModel, prior: bool, noise: bool) -> Refit:
+def refit(model: LinearModel, prior: bool, noise: bool, whole: bool) -> Refit:
     """The factors of highest evidence; traced.
 
     A grid over their logarithms, then ever finer ones about the best point: the evidence is smooth,
@@ -133,11 +148,13 @@ def refit(model: LinearModel, prior: bool, noise: bool) -> Refit:
         model: at a mode.
         prior: its width is refitted; else its factor stays 1.
         noise: likewise.
+        whole: the spectrum is that of the whole curvature, so that the mode may move.
     """
+    evidence = model.log_evidence if whole else model.log_evidence_here
     free = jnp.asarray([prior, noise], model.x0.dtype)
 
     def value(at: Array) -> Array:
-        found = model.log_evidence(*jnp.exp(at))
+        found = evidence(*jnp.exp(at))
         return jnp.where(jnp.isfinite(found), found, -jnp.inf)
 
     def best(centre: Array, width: Array, points: int) -> Array:
@@ -152,7 +169,7 @@ def refit(model: LinearModel, prior: bool, noise: bool) -> Refit:
     at = best(jnp.zeros(2, model.x0.dtype), jnp.asarray(WIDEST), 19)
     at = jax.lax.fori_loop(0, ZOOMS, lambda i, c: best(c, 1.2 * 0.5**i, 5), at)
     factors = jnp.exp(at)
-    return Refit(factors[0], factors[1], model.log_evidence(factors[0], factors[1]))
+    return Refit(factors[0], factors[1], evidence(factors[0], factors[1]))
 
 
 def noise_coordinates(posterior: Posterior) -> np.ndarray:
@@ -194,6 +211,11 @@ def check_refit(posterior: Posterior, what: str, curvature: str) -> None:
                     "'gaussian', or inference.refit = 'none'"
                 )
     if what in ("noise", "both"):
+        if curvature != "ggn":
+            raise InputError(
+                f"{given}: an empirical Fisher is not proportional to the noise's precision; give "
+                "inference.curvature = 'ggn'"
+            )
         assert isinstance(posterior.model, Model)
         likelihood = posterior.model.likelihood
         learned = getattr(likelihood, "noise", None) == "learned"

@@ -93,7 +93,7 @@ class Evaluation:
         for equation in jaxpr.eqns:
             name = equation.primitive.name
             given = [read(v) for v in equation.invars]
-            named = [tag(v) for v in equation.invars]
+            named: list[Any] = [tag(v) for v in equation.invars]
             inner = _inner(equation.params)
             if not any(named):
                 out = _bind(equation, given)
@@ -234,7 +234,7 @@ def find_layers(posterior: Posterior) -> list[Layer]:
     args = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.invars]
     jax.eval_shape(trace, closed.consts, args)
     used = [p for layer in run.layers for p in (layer.kernel, layer.bias) if p is not None]
-    wrong = run.bad + [p for p in paths if used.count(p) != 1]
+    wrong: list[Any] = run.bad + [p for p in paths if used.count(p) != 1]
     if any(r.shape[0] % PROBE for r in run.results):
         which = [r.shape[0] % PROBE > 0 for r in run.results].index(True)
         wrong.append(str(run.layers[which].kernel))

@@ -119,7 +119,7 @@ class Laplace(Backend):
         *("lp", "n_steps", "remaining", "log_normaliser", "flat", "clipped"),
         *("prior_factor", "noise_factor"),
     )
-    default_warmup = 500
+    default_warmup = 1000
 
     def schedule(self, warmup: int) -> np.ndarray:
         """Steps of L-BFGS; after the last one the curvature is computed."""
@@ -226,16 +226,17 @@ class Laplace(Backend):
     def _refit(self, posterior: Posterior, state: LaplaceState) -> LaplaceState:
         """Widths of highest evidence, and the Gaussian with them.
 
-        The linearised model has another mode with another prior, and is a linear model whose mode
-        is known; the network has not, and draws of its weights stay about where it was trained.
+        The linearised model has another mode with another prior, known where all of its curvature
+        is; the network's is not known, and draws of its weights stay about where it was trained.
         """
         where, _ = coordinates(posterior, self.flavour)
         prior, noise = self.refit in ("prior", "both"), self.refit in ("noise", "both")
         model = linear_model(posterior, state.u, where, state.found.network, noise)
-        found = refit(model, prior, noise)
+        whole = self.flavour.curvature == "ggn" and self.flavour.structure in ("full", "last-layer")
+        found = refit(model, prior, noise, whole)
         network = spectra.scaled(state.found.network, found.prior, found.noise)
         mean = state.u
-        if self.predictive == "linearised":
+        if self.predictive == "linearised" and whole:
             mode = model.mode(found.prior, found.noise, posterior.likelihood_temperature)
             root = jnp.sqrt(state.found.network.precision * posterior.posterior_temperature)
             mean = mean.at[where].add((mode - model.x0) / root)
@@ -358,7 +359,10 @@ def _lbfgs() -> optax.GradientTransformationExtraArgs:
     "integral of the target, at temperatures of 1 the log evidence, of this one of the network's "
     "equivalent modes. Refitted widths are prior_factor and noise_factor there, factors of the "
     "standard deviations; log_normaliser is then the untempered log evidence with them, the noise "
-    "held at its new value, and linearised draws are about the linear model's new mode.",
+    "held at its new value. With structure full or last-layer and curvature ggn "
+    "linearised draws are about the linear model's new mode; elsewhere the mode stays. Draws of a "
+    "refitted run follow the model with the new widths, and those of a sampled one the Gaussian, "
+    "not the target: its virial ratio flags both.",
 )
 def laplace(options: LaplaceOptions) -> Laplace:
     """The backend of these options."""

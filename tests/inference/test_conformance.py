@@ -294,7 +294,7 @@ def check_run(row):
     with precision(row["dtype"]):
         u = run.posterior.unconstrain(first)
         points = None
-        if linearised:
+        if "mode" in tree.children:
             centre = {s.name: tree["mode"][s.name].to_numpy()[0] for s in run.posterior.sites}
             points = np.asarray(run.posterior.unconstrain(centre))[None]
         reading, draws = read_vectors(run.posterior, ArrayDraws(np.asarray(u)[None, None]), points)

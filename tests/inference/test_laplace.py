@@ -127,6 +127,27 @@ def test_refitted_widths_maximise_the_closed_form_evidence(what):
     assert max(pooled_errors(weights(run), mean, covariance)) < 0.05
 
 
+@pytest.mark.validate
+def test_with_factors_alone_the_mode_is_held():
+    """Factors of a linear layer with one output are its curvature: the formula, by numpy."""
+    data = linear_data()
+    run = fit(linear_model(), data, refit="prior", structure="kron", draws=10_000, chains=1)
+    X = np.column_stack([data.x, np.ones(len(data.x))])
+    root = np.sqrt([1.5**2 / 3] * 3 + [0.9**2])
+    mean, _, _ = exact(data, 1.0)
+    S = (X * root).T @ (X * root) / NOISE**2
+    x0 = mean / root
+    grid = np.exp(np.linspace(-3, 3, 60_001))
+    values = np.linalg.eigvalsh(S)
+    evidence = 0.5 * (4 * np.log(grid) - grid * (x0 @ x0))
+    evidence -= 0.5 * np.log(values[:, None] + grid).sum(0)
+    best = grid[np.argmax(evidence)]
+    found = float(run.tree["sample_stats"]["prior_factor"][0, -1])
+    assert found == pytest.approx(best**-0.5, rel=2e-4)
+    covariance = np.linalg.inv(X.T @ X / NOISE**2 + best * np.diag(root**-2))
+    assert max(pooled_errors(weights(run), mean, covariance)) < 0.05  # as above
+
+
 @pytest.fixture(scope="module")
 def small():
     random = np.random.default_rng(SEED)
@@ -247,6 +268,7 @@ def weights_of(run):
     return run.tree["posterior"]["layers.0.kernel"].to_numpy()
 
 
+@pytest.mark.validate
 def test_sampled_predictive_is_of_the_network_itself(small):
     model, data = small
     run = fit(model, data, predictive="sampled", draws=20)
@@ -325,6 +347,7 @@ def test_a_handwritten_model_is_refused_what_needs_a_network(options, message, t
         ({"memory_bytes": 1000}, "dense matrix of 13 coordinates .* 'kron', 'low-rank'"),
         ({"refit": "noise"}, "no learned Gaussian noise.*noise = 'learned'"),
         ({"refit": "prior", "curvature": "hessian"}, "curvature = 'ggn'"),
+        ({"refit": "noise", "curvature": "empirical-fisher"}, "curvature = 'ggn'"),
     ],
 )
 def test_what_does_not_go_together_is_refused(small, options, message):
@@ -339,7 +362,7 @@ def test_a_prior_without_one_width_is_not_refitted(small):
 
 
 @pytest.mark.parametrize(
-    "curvature", [pytest.param("hessian", marks=pytest.mark.validate), "empirical-fisher"]
+    "curvature", ["hessian", pytest.param("empirical-fisher", marks=pytest.mark.validate)]
 )
 def test_handwritten_models_with_what_they_have(curvature):
     """The exact Hessian is the closed form; the Fisher that of explicit gradients. As above."""
@@ -368,7 +391,9 @@ def test_closed_form_moments_are_those_of_the_draws(run):
         probit_probabilities(run, x)
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "categorical"])
+@pytest.mark.parametrize(
+    "likelihood", [pytest.param("bernoulli", marks=pytest.mark.validate), "categorical"]
+)
 def test_probit_probabilities_are_near_the_integral(likelihood):
     """Over N(mean, covariance) of the logits, with 100,000 draws (under 0.0016 s.e.).
 
@@ -409,6 +434,7 @@ def test_probit_probabilities_are_near_the_integral(likelihood):
         np.testing.assert_allclose(found[row], share / share.sum(), rtol=1e-9)
 
 
+@pytest.mark.validate
 def test_another_backend_has_no_closed_form(small):
     run = fit(*small, predictive="sampled", draws=5, warmup=5, chains=1)
     with pytest.raises(InputError, match=r"predictive = 'linearised'.*run\.predict"):
