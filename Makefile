@@ -4,6 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.installed
 ARGS ?=
+JOBS ?= 2
 
 # True of an interpreter that can serve as the environment's, with pip.
 USABLE := import sys, pip; sys.exit(sys.version_info < (3, 12))
@@ -12,7 +13,7 @@ USABLE := import sys, pip; sys.exit(sys.version_info < (3, 12))
 .PHONY: help setup demo test validate bench lint typecheck docs gallery clean
 
 help:  ## list the targets
-	@echo "make TARGET [PYTHON=python3.12] [ARGS='more arguments']"
+	@echo "make TARGET [PYTHON=python3.12] [ARGS='more arguments'] [JOBS=2, tests at a time]"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make the environment alone: .venv, tested versions, editable install
@@ -31,10 +32,10 @@ demo: setup  ## compare priors, backends and temperatures on real data; writes r
 	@$(PY) -m bnnzoo.demo $(ARGS)
 
 test: setup  ## run the tests
-	@$(PY) -m pytest -n 3 --dist worksteal $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 validate: setup  ## run the slow statistical checks that `make test` leaves out
-	@$(PY) -m pytest -n 2 --dist worksteal -m validate --results=docs/validation-results.md $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal -m validate --results=docs/validation-results.md $(ARGS)
 
 bench: setup  ## run every benchmark
 	@set -e; for file in $(wildcard benchmarks/[a-z]*.py); do \

@@ -71,7 +71,8 @@ def test_predictive_draws_from_the_prior(case):
     assert jnp.isfinite(drawn["y"]).all()
 
 
-@pytest.mark.parametrize("case", [pytest.param("regression", marks=SLOW), "classes"])
+@SLOW
+@pytest.mark.parametrize("case", ["regression", "classes"])
 def test_svi_lowers_its_loss(case):
     made, y, _ = CASES[case]
     guide = AutoNormal(made, init_scale=0.05)

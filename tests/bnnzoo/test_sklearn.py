@@ -128,7 +128,7 @@ def test_every_parameter_reaches_the_run(tmp_path):
         "prior_options": {"bias_std": 0.7},
         "likelihood": "student-t",
         "likelihood_options": {"noise_scale": 0.3, "df": 5},
-        "backend": "mean-field-vi",
+        "backend": "sgld",
         "backend_options": {"learning_rate": 0.02},
         "chains": 3,
         "draws": 11,

@@ -28,6 +28,7 @@ def test_nothing_is_tuned_once_sampling_begins(backend):
         assert (np.ptp(stats["length"].to_numpy(), axis=1) == 0).all()
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("target", [0.9, 0.8])
 def test_draws_are_accepted_as_often_as_was_asked(target):
     """Within 0.05; with Stan's shrinkage hmc was at 0.95 to 0.97 of 0.9 (1x50, 500 steps)."""

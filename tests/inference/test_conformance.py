@@ -38,9 +38,13 @@ SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
 ROWS, TEST_ROWS, FEATURES, CLASSES = 20, 5, 2, 3
 CHAINS, DRAWS, WARMUP = 2, 20, 20
 
-LONG = ("pathfinder", "smc")
-"""Backends whose programs take long to compile: `make validate` runs them here; `make test` has
-files of their own for them."""
+LONG = (
+    *("adjusted-mclmc", "mile", "smc", "laplace", "pathfinder", "flow-vi", "low-rank-vi"),
+    *("full-rank-vi", "last-layer-vi", "sgnht", "psgld", "cyclical-sgld", "cyclical-sghmc"),
+    *("gibbs-hmc", "map", "deep-ensemble", "swag", "svgd"),
+)
+"""Backends whose programs take long to compile, or are variants of another: `make validate` runs
+them here; `make test` has files of their own for them."""
 
 SMALL = {
     ("networks", "mlp"): {"widths": [3]},

@@ -155,7 +155,7 @@ def test_a_tree_outlives_its_run():
     """The temporary folder of a run goes with the last thing that may read it."""
     data = bz.load_dataset("gap", n=20, seed=0)
     sizes = {"chains": 1, "draws": 5, "warmup": 5, "progress": False}
-    run = bz.fit(bz.make_model(), data, "mean-field-vi", **sizes)
+    run = bz.fit(bz.make_model(network_options={"widths": [3]}), data, "sgld", **sizes)
     folder, group = run.path, run.tree["posterior"].to_dataset()
     del run
     assert folder.exists()

@@ -279,12 +279,13 @@ def test_sampled_predictive_is_of_the_network_itself(small):
     np.testing.assert_allclose(run.tree["function_draws"]["f"][1, 3], f, atol=1e-9)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     ("structure", "extra"),
     [
-        pytest.param("diagonal", {}, marks=pytest.mark.validate),
-        pytest.param("last-layer", {}, marks=pytest.mark.validate),
-        pytest.param("low-rank", {"rank": 4}, marks=pytest.mark.validate),
+        ("diagonal", {}),
+        ("last-layer", {}),
+        ("low-rank", {"rank": 4}),
         ("kron", {"sharing": "reduce", "refit": "prior"}),
     ],
 )
@@ -361,9 +362,8 @@ def test_a_prior_without_one_width_is_not_refitted(small):
         fit(model, small[1], refit="both")
 
 
-@pytest.mark.parametrize(
-    "curvature", ["hessian", pytest.param("empirical-fisher", marks=pytest.mark.validate)]
-)
+@pytest.mark.validate
+@pytest.mark.parametrize("curvature", ["hessian", "empirical-fisher"])
 def test_handwritten_models_with_what_they_have(curvature):
     """The exact Hessian is the closed form; the Fisher that of explicit gradients. As above."""
     data = forms.regression_data()
@@ -392,7 +392,7 @@ def test_closed_form_moments_are_those_of_the_draws(run):
 
 
 @pytest.mark.parametrize(
-    "likelihood", [pytest.param("bernoulli", marks=pytest.mark.validate), "categorical"]
+    "likelihood", ["bernoulli", pytest.param("categorical", marks=pytest.mark.validate)]
 )
 def test_probit_probabilities_are_near_the_integral(likelihood):
     """Over N(mean, covariance) of the logits, with 100,000 draws (under 0.0016 s.e.).

@@ -120,10 +120,10 @@ def double():
     ("make", "kind"),
     [
         (classes, "ggn"),
-        (classes, "hessian"),
         pytest.param(regression, "empirical-fisher", marks=pytest.mark.validate),
         pytest.param(regression, "ggn", marks=pytest.mark.validate),
         pytest.param(classes, "empirical-fisher", marks=pytest.mark.validate),
+        pytest.param(classes, "hessian", marks=pytest.mark.validate),
         pytest.param(regression, "hessian", marks=pytest.mark.validate),
     ],
 )

@@ -62,7 +62,7 @@ def compilations():
     "backend",
     [
         "hmc",
-        "mean-field-vi",
+        pytest.param("mean-field-vi", marks=pytest.mark.validate),
         pytest.param("nuts", marks=pytest.mark.validate),
         pytest.param("mclmc", marks=pytest.mark.validate),
     ],
@@ -164,7 +164,9 @@ class Interrupting:
 
 
 @pytest.mark.parametrize("after", [1, 3, 6])
-@pytest.mark.parametrize("backend", ["hmc", "mean-field-vi"])
+@pytest.mark.parametrize(
+    "backend", ["hmc", pytest.param("mean-field-vi", marks=pytest.mark.validate)]
+)
 def test_an_interrupted_run_resumes_to_the_same_draws(backend, after, data, tmp_path, monkeypatch):
     whole = bz.fit(small_model(), data, backend, seed=5, **SMALL)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)

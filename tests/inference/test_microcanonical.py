@@ -163,7 +163,7 @@ def test_the_adjusted_law_with_many_draws(which, seed):
 # -- the unadjusted ones are nearly so, and say how nearly --------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["mclmc", "mile"])
+@pytest.mark.parametrize("backend", ["mclmc", pytest.param("mile", marks=pytest.mark.validate)])
 def test_the_unadjusted_law_at_every_temperature(backend):
     """Standard deviations within 2 % of exact at the default energy error, and 5 standard errors.
 
@@ -255,9 +255,8 @@ def without_a_hole(x, y=None):
     numpyro.sample("y", dist.Normal(0.0 * w[0] + 0.0 * x[:, 0], 1.0), obs=y)
 
 
-@pytest.mark.parametrize(
-    "backend", [*BACKENDS[:2], pytest.param(BACKENDS[2], marks=pytest.mark.validate)]
-)
+@pytest.mark.validate
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_hole_in_the_likelihood_does_not_poison_tuning(backend):
     data = bz.make_dataset(np.arange(3.0)[:, None], np.arange(3.0), task="regression")
     sizes = []
@@ -307,10 +306,8 @@ def test_every_gradient_is_counted(backend, monkeypatch):
         assert len(calls) == int(told.stats["n_steps"]) == algorithm.gradients(said) > 0
 
 
-@pytest.mark.parametrize(
-    "backend",
-    [BACKENDS[0], *(pytest.param(name, marks=pytest.mark.validate) for name in BACKENDS[1:])],
-)
+@pytest.mark.validate
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_stopped_run_resumes_to_the_same_draws(backend, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SEGMENT_STEPS", 25)
     data = bz.load_dataset("gap", n=20, seed=0)

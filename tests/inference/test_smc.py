@@ -165,12 +165,10 @@ def without_resampling(key, weights):
     return jnp.arange(weights.size)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     ("name", "bug"),
-    [
-        ("reweight", without_one_increment),
-        pytest.param("resample", without_resampling, marks=pytest.mark.validate),
-    ],
+    [("reweight", without_one_increment), ("resample", without_resampling)],
 )
 def test_planted_bugs_are_caught(name, bug, data, monkeypatch):
     monkeypatch.setattr(smc_file, name, bug)

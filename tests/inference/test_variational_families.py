@@ -130,7 +130,7 @@ def information(parameters):
     return np.asarray(jax.hessian(divergence)(flat), float)
 
 
-@pytest.mark.parametrize("name", ["factorised", "full"])
+@pytest.mark.parametrize("name", [pytest.param("factorised", marks=pytest.mark.validate), "full"])
 def test_the_newton_gain_is_that_of_the_fisher_information(name):
     """|whitened gradient|^2 = g' F^-1 g for a gradient the bound can have (N's upper part: 0)."""
     family = FAMILIES[name]

@@ -145,7 +145,8 @@ def fitted(likelihood, y, task="regression", x=X, **options):
     model = make_model(
         network_options={"widths": [3]}, likelihood=likelihood, likelihood_options=options
     )
-    return fit(model, data, "nuts", chains=2, draws=60, warmup=60, progress=False, dtype="float64")
+    settings = {"chains": 2, "draws": 60, "warmup": 60, "progress": False, "dtype": "float64"}
+    return fit(model, data, "hmc", **settings)
 
 
 def test_parts_of_the_uncertainty_of_numbers():
@@ -168,6 +169,7 @@ def test_parts_of_the_uncertainty_of_numbers():
     np.testing.assert_allclose(prediction.aleatoric, noise, rtol=1e-6)
 
 
+@pytest.mark.validate
 def test_parts_of_the_uncertainty_of_classes():
     prediction = fitted("ordinal", GRADES, task="classification").predict(X)
     p = prediction.probability_draws.reshape(-1, ROWS, 3)
