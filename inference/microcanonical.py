@@ -13,7 +13,7 @@ an average, that memory grows with the window, and that windows are Stan's.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +79,11 @@ class MicrocanonicalOptions(Options):
         1e-5,
         description="Variance of the energy error of one integrator step, per dimension, that the "
         "step size is tuned to. Bias falls with it.",
+    )
+    metric: Literal["diagonal", "unit"] = Field(
+        "diagonal",
+        description="Scales of the coordinates: estimated in warm-up, or 1, where chains are to "
+        "cross a posterior that they cannot know yet.",
     )
     length: Positive | None = Field(
         None,
@@ -223,6 +228,7 @@ class Microcanonical(Backend):
     length: Leaf
     draw_length: Leaf
     max_steps: Leaf
+    unit: bool
 
     def schedule(self, warmup: int) -> np.ndarray:
         """Stan's windows."""
@@ -312,7 +318,7 @@ class Microcanonical(Backend):
 
         def end() -> Tuning:
             fresh = mass_matrix_adaptation(True)[2](window.moments)
-            metric = fresh.inverse_mass_matrix
+            metric = tuning.inverse_mass_matrix if self.unit else fresh.inverse_mass_matrix
             # Lengths in the new metric are shorter where it takes scales for larger than the old.
             shorter = jnp.sqrt(jnp.mean(metric / tuning.inverse_mass_matrix))
             length = tuning.length
@@ -357,6 +363,17 @@ class Microcanonical(Backend):
             )
             found.append(Flag("warning", message))
         return found + cut_flag(stats["n_steps"], self.max_steps)
+
+
+def fields(options: MicrocanonicalOptions) -> dict[str, Any]:
+    """The fields that :class:`Microcanonical` names."""
+    return {
+        "energy_error": options.energy_error,
+        "length": options.length,
+        "draw_length": options.draw_length,
+        "max_steps": options.max_steps,
+        "unit": options.metric == "unit",
+    }
 
 
 def check_dimension(posterior: Posterior) -> None:

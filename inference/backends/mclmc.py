@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jax.tree_util import register_dataclass
 
-from bnnzoo.inference.microcanonical import Microcanonical, MicrocanonicalOptions
+from bnnzoo.inference.microcanonical import Microcanonical, MicrocanonicalOptions, fields
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.registry import register
 
@@ -15,7 +15,7 @@ from bnnzoo.registry import register
 @functools.partial(
     register_dataclass,
     data_fields=("energy_error", "length", "draw_length", "max_steps"),
-    meta_fields=(),
+    meta_fields=("unit",),
 )
 @dataclass(frozen=True)
 class MCLMC(Microcanonical):
@@ -25,6 +25,7 @@ class MCLMC(Microcanonical):
     length: Leaf
     draw_length: Leaf
     max_steps: Leaf
+    unit: bool
 
 
 @register(
@@ -46,8 +47,8 @@ class MCLMC(Microcanonical):
     },
     notes="Exact as the energy error goes to zero, at every temperature; at its default "
     "pooled standard deviations were within one percent of those of nuts (diabetes, 1x50 tanh; row "
-    "by row within 2.5) and of exact ones (conjugate models). The metric is diagonal.",
+    "by row within 2.5) and of exact ones (conjugate models).",
 )
 def mclmc(options: MicrocanonicalOptions) -> MCLMC:
     """The backend of these options."""
-    return MCLMC(options.energy_error, options.length, options.draw_length, options.max_steps)
+    return MCLMC(**fields(options))

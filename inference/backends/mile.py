@@ -20,6 +20,7 @@ from bnnzoo.inference.microcanonical import (
     Microcanonical,
     MicrocanonicalOptions,
     MicrocanonicalState,
+    fields,
 )
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
@@ -68,7 +69,7 @@ class MILEState(NamedTuple):
         *("energy_error", "length", "draw_length", "max_steps"),
         *("learning_rate", "block", "patience"),
     ),
-    meta_fields=(),
+    meta_fields=("unit",),
 )
 @dataclass(frozen=True)
 class MILE(Microcanonical):
@@ -83,6 +84,7 @@ class MILE(Microcanonical):
     length: Leaf
     draw_length: Leaf
     max_steps: Leaf
+    unit: bool
     learning_rate: Leaf
     block: Leaf
     patience: Leaf
@@ -209,16 +211,14 @@ class MILE(Microcanonical):
     },
     notes="Exact in two limits alone: an energy error of zero, and chains that leave the mode they "
     "start in; chains that do not weigh modes by how often Adam finds them. Members climb the "
-    "target at its temperatures.",
+    "target at its temperatures. With metric = 'unit', length = 1 and energy_error = 0.1 chains "
+    "are the published ones, which cross a network's posterior in far fewer steps, at a bias.",
 )
 def mile(options: MILEOptions) -> MILE:
     """The backend of these options."""
     return MILE(
-        options.energy_error,
-        options.length,
-        options.draw_length,
-        options.max_steps,
-        options.learning_rate,
-        options.block,
-        options.patience,
+        **fields(options),
+        learning_rate=options.learning_rate,
+        block=options.block,
+        patience=options.patience,
     )

@@ -278,6 +278,24 @@ def test_a_hole_in_the_likelihood_does_not_poison_tuning(backend):
     assert mean[0] < mean[1] + allowed and covariance[0] < covariance[1] + allowed
 
 
+@pytest.mark.parametrize("metric", ["diagonal", "unit"])
+def test_a_unit_metric_is_left_alone_and_draws_are_as_good(metric):
+    target = TARGETS["conjugate"]
+    algorithm = registry.get("backends", "mclmc").build({"metric": metric})
+    posterior = bz.Posterior(target.model, target.data)
+    step = jax.jit(lambda *given: algorithm.step(posterior, *given)[0])
+    state = algorithm.init(posterior, jnp.full(posterior.dimension, 0.1))
+    for i, stage in enumerate([*[Stage.SLOW] * 15, Stage.SLOW_END]):
+        state = step(state, jnp.int32(stage), jax.random.key(i))
+    ones = np.ones(posterior.dimension)
+    assert np.array_equal(state.tuning.inverse_mass_matrix, ones) == (metric == "unit")
+    run = sample(target, "mclmc", 1.0, metric=metric)
+    z = target.scores(run, target.data, 1.0)
+    n, spread = effective_draws(z), float(np.sqrt((z**2).mean()))
+    print(f"{metric}: {n:.0f} effective draws, std {spread:.4f} for 1")
+    assert abs(spread - 1.0) < 0.02 + 5.0 / np.sqrt(2.0 * n * z.shape[-1])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_gradient_is_counted(backend, monkeypatch):
     """A host counter inside the density, against ``n_steps``, at every stage."""
