@@ -103,9 +103,9 @@ CASES = {
             "network_options": {"widths": [50], "activation": "relu"},
             "likelihood": "categorical",
         },
-        {"chains": 2, "draws": 200, "warmup": 200, "seed": 1, "max_steps": 100},
+        {"chains": 2, "draws": 150, "warmup": 150, "seed": 1, "max_steps": 60},
         {
-            "hmc": {"chains": 2, "draws": 60, "warmup": 100, "max_steps": 60},
+            "hmc": {"chains": 2, "draws": 50, "warmup": 80, "max_steps": 40},
             "sgld": {"chains": 2, "draws": 100, "warmup": 50, "batch_size": 256},
             "sghmc": {"chains": 2, "draws": 200, "warmup": 100, "batch_size": 256},
             "cyclical-sghmc": {"chains": 2, "draws": 20, "warmup": 2, "batch_size": 256},
@@ -249,7 +249,8 @@ def write(name: str, about: dict[str, Any], rows: dict[str, Any]) -> None:
         lines.append("| " + " | ".join([*cells, ", ".join(row["flags"]), said]) + " |")
     given = ", ".join(f"{k} {v}" for k, v in about["settings"].items())
     text = (
-        f"# Backends beside long HMC: {name}\n\n{machine}; {versions}. Reference: `hmc`, {given}; "
+        f"# Backends beside long HMC: {name}\n\n<!-- table -->\n{machine}; {versions}. "
+        f"Reference: `hmc`, {given}; "
         f"R-hat of functions {about['rhat']:.3f}, least ESS {about['ess']:.0f}, NLL "
         f"{about['nll']:.3f}, {about['seconds']:.0f} s.\n\n" + "\n".join(lines) + "\n"
     )

@@ -31,8 +31,9 @@ class Cholesky(NamedTuple):
     Attributes:
         mean: ``(dim,)``.
         log_std: log s, standard deviations given the coordinates before ``(dim,)``.
-        lower: N, of which the part below the diagonal counts ``(dim, dim)``; free of units, so that
-            a step of Adam means the same at every temperature.
+        lower: sqrt(dim) N, of which the part below the diagonal counts ``(dim, dim)``; free of units,
+            so that a step of Adam means the same at every temperature, and of the dimension: the
+            noise of a row's many entries adds up to that of one.
     """
 
     mean: Array
@@ -56,7 +57,7 @@ class FullGaussian(Family):
 
     def draw(self, parameters: Cholesky, noise: Array) -> Array:
         """Location and factor: m + L z."""
-        mixed = noise + jnp.tril(parameters.lower, -1) @ noise
+        mixed = _unit(parameters) @ noise
         return parameters.mean + jnp.exp(parameters.log_std) * mixed
 
     def log_density(self, parameters: Cholesky, u: Array) -> Array:
@@ -79,7 +80,7 @@ class FullGaussian(Family):
         factor = std[:, None] * _unit(parameters)
         below = jnp.tril(gradient.lower, -1)
         own = gradient.log_std - jnp.sum(jnp.tril(parameters.lower, -1) * below, axis=1)
-        in_factor = (below + jnp.diag(own)) / std[:, None]
+        in_factor = (len(std) ** 0.5 * below + jnp.diag(own)) / std[:, None]
         moved = jnp.tril(factor.T @ in_factor)
         moved = moved - (1.0 - 0.5**0.5) * jnp.diag(jnp.diag(moved))
         return jnp.concatenate([factor.T @ gradient.mean, moved.ravel()])
@@ -87,7 +88,7 @@ class FullGaussian(Family):
 
 def _unit(parameters: Cholesky) -> Array:
     lower = parameters.lower
-    return jnp.tril(lower, -1) + jnp.eye(len(lower), dtype=lower.dtype)
+    return jnp.tril(lower, -1) / len(lower) ** 0.5 + jnp.eye(len(lower), dtype=lower.dtype)
 
 
 @functools.partial(

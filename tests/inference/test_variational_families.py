@@ -99,7 +99,7 @@ def gaussian_of(parameters):
         case Factors():
             return parameters.mean, jnp.diag(scale**2)
         case Cholesky():
-            factor = scale[:, None] * (jnp.eye(D) + jnp.tril(parameters.lower, -1))
+            factor = scale[:, None] * (jnp.eye(D) + jnp.tril(parameters.lower, -1) / D**0.5)
             return parameters.mean, factor @ factor.T
         case Factor():
             inner = jnp.eye(D) + parameters.factor @ parameters.factor.T
