@@ -3,18 +3,26 @@
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.dropping import drop_chains
 from bnnzoo.inference.fitting import fit, resume
+from bnnzoo.inference.laplace_predictive import (
+    FunctionMoments,
+    function_moments,
+    probit_probabilities,
+)
 from bnnzoo.inference.prediction import Prediction
 from bnnzoo.inference.run import Run, load_run
 
 __all__ = [
     "Backend",
     "Flag",
+    "FunctionMoments",
     "Prediction",
     "Run",
     "Stage",
     "Step",
     "drop_chains",
     "fit",
+    "function_moments",
     "load_run",
+    "probit_probabilities",
     "resume",
 ]

@@ -31,9 +31,9 @@ class Cholesky(NamedTuple):
     Attributes:
         mean: ``(dim,)``.
         log_std: log s, standard deviations given the coordinates before ``(dim,)``.
-        lower: sqrt(dim) N, of which the part below the diagonal counts ``(dim, dim)``; free of units,
-            so that a step of Adam means the same at every temperature, and of the dimension: the
-            noise of a row's many entries adds up to that of one.
+        lower: sqrt(dim) N, of which the part below the diagonal counts ``(dim, dim)``; free of
+            units, so that a step of Adam means the same at every temperature, and of the dimension:
+            the noise of a row's many entries adds up to that of one.
     """
 
     mean: Array

@@ -362,7 +362,8 @@ def _lbfgs() -> optax.GradientTransformationExtraArgs:
     "held at its new value. With structure full or last-layer and curvature ggn "
     "linearised draws are about the linear model's new mode; elsewhere the mode stays. Draws of a "
     "refitted run follow the model with the new widths, and those of a sampled one the Gaussian, "
-    "not the target: its virial ratio flags both.",
+    "not the target: its virial ratio flags both. bnnzoo.inference.function_moments and "
+    "probit_probabilities give a finished run's predictions without draws.",
 )
 def laplace(options: LaplaceOptions) -> Laplace:
     """The backend of these options."""
