@@ -1,6 +1,6 @@
 """How near each backend's predictions come to those of long HMC.
 
-    python benchmarks/backends.py [diabetes] [mnist-10k] [--backends NAME...] [--resume]
+    python benchmarks/backends.py [diabetes] [mnist-10k] [--backends NAME...] [--runs FOLDER]
 
 Cases: ``diabetes`` (1 x 50 tanh, learned noise) and ``mnist-10k`` (784-50-10 ReLU; needs MNIST's
 test files, see docs/datasets.md). The reference is ``hmc`` in long chains, of another seed than the
@@ -18,7 +18,8 @@ On the test rows, over all draws:
   5 % and 95 % quantiles over rows. It sees width where total variation sees the whole;
 - *NLL*: of the mixture, test rows; *seconds*: the whole fit, with compilation.
 
-Every backend runs with its defaults but for what the table names.
+Every backend runs with its defaults but for what the table names. With ``--runs`` the runs are kept
+in that folder, and those that are there are not run again: a benchmark that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import argparse
 import json
 import os
 import platform
-import time
+import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -103,9 +104,9 @@ CASES = {
             "network_options": {"widths": [50], "activation": "relu"},
             "likelihood": "categorical",
         },
-        {"chains": 2, "draws": 150, "warmup": 150, "seed": 1, "max_steps": 60},
+        {"chains": 2, "draws": 80, "warmup": 120, "seed": 1, "max_steps": 300},
         {
-            "hmc": {"chains": 2, "draws": 50, "warmup": 80, "max_steps": 40},
+            "hmc": {"chains": 2, "draws": 40, "warmup": 80, "max_steps": 150},
             "sgld": {"chains": 2, "draws": 100, "warmup": 50, "batch_size": 256},
             "sghmc": {"chains": 2, "draws": 200, "warmup": 100, "batch_size": 256},
             "cyclical-sghmc": {"chains": 2, "draws": 20, "warmup": 2, "batch_size": 256},
@@ -183,51 +184,49 @@ def grid_of(run: bz.Run, data: bz.Dataset) -> np.ndarray | None:
     return prediction.mean[:, None] + prediction.std[:, None] * steps
 
 
-def fit(case: Case, data: bz.Dataset, backend: str, settings: dict[str, Any]) -> tuple[Any, float]:
-    """One run and its seconds."""
-    begun = time.perf_counter()
+def fit(case: Case, data: bz.Dataset, label: str, settings: dict[str, Any], out: Path) -> bz.Run:
+    """One run, in a folder named by its label, or the one that is there."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bz.errors.DataWarning)
         model = bz.make_model(**case.model)
-        run = bz.fit(model, data, backend, progress=False, **settings)
-    return run, time.perf_counter() - begun
+        backend = "hmc" if label == "reference" else label.partition(" ")[0]
+        folder = out / label.replace(" ", "-")
+        return bz.fit(model, data, backend, out=folder, progress=False, **settings)
 
 
-def run_case(name: str, only: list[str], resume: bool) -> None:
+def run_case(name: str, only: list[str], out: Path) -> None:
     """The reference, then every backend."""
     case = CASES[name]
     data = bz.load_dataset(case.data)
-    path = RESULTS / f"backends-{name}.json"
-    kept = json.loads(path.read_text(encoding="utf-8"))["rows"] if resume and path.exists() else {}
-    run, seconds = fit(case, data, "hmc", case.reference)
+    run = fit(case, data, "reference", case.reference, out)
     grid = grid_of(run, data)
     reference = predicted(run, data, grid)
     diagnosed = diagnose(run.tree)["function"]
     about = {
         "settings": case.reference,
-        "seconds": seconds,
+        "seconds": run.manifest["wall_seconds"],
         "rhat": diagnosed["worst_rhat"],
         "ess": diagnosed["worst_ess"],
         "nll": reference.nll,
     }
     print("reference", about, flush=True)
-    rows: dict[str, Any] = dict(kept)
+    rows: dict[str, Any] = {}
     for label, settings in case.settings.items():
-        if (only and label not in only) or label in kept:
+        if only and label not in only:
             continue
-        run, seconds = fit(case, data, label.partition(" ")[0], settings)
+        run = fit(case, data, label, settings, out)
         found = compared(predicted(run, data, grid), reference, grid)
         flags = sorted({flag["kind"] for flag in run.manifest["flags"]})
         sizes = run.spec.inference
         rows[label] = {
             **found,
-            "seconds": seconds,
+            "seconds": run.manifest["wall_seconds"],
             "draws": sizes.chains * sizes.draws,
             "flags": flags,
             "settings": settings,
         }
         print(label, rows[label], flush=True)
-        write(name, about, {k: rows[k] for k in case.settings if k in rows})
+        write(name, about, rows)
 
 
 def write(name: str, about: dict[str, Any], rows: dict[str, Any]) -> None:
@@ -266,12 +265,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cases", nargs="*", help="diabetes, mnist-10k; diabetes if none is named")
     parser.add_argument("--backends", nargs="*", default=[], help="only these rows")
-    parser.add_argument("--resume", action="store_true", help="keep rows that are there")
+    parser.add_argument("--runs", type=Path, help="keep runs in this folder, and use what is there")
     args = parser.parse_args()
     if unknown := set(args.cases) - set(CASES):
         parser.error(f"unknown case {min(unknown)!r}; choices: {', '.join(CASES)}")
-    for name in args.cases or ["diabetes"]:
-        run_case(name, args.backends, args.resume)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.cases or ["diabetes"]:
+            run_case(name, args.backends, (args.runs or Path(folder)) / name)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def check_batch_size(posterior: Posterior, batch_size: int | None) -> None:
         return
     if batch_size > posterior.rows:
         raise InputError(
-            f"inference.batch_size = {batch_size}, but there are {posterior.rows} training rows"
+            f"inference.batch_size = {batch_size}, but there are {posterior.rows} training rows; "
+            f"give {posterior.rows} or fewer"
         )
     posterior.check_rows_are_free()
 
