@@ -45,7 +45,7 @@ Packages are searched in order, and no further than the name is found: those tha
 FACTS: dict[str, tuple[str, ...]] = {
     "backends": ("exact for", "bias", "a draw costs", "memory", "choose it"),
 }
-"""By kind: what its entries are compared by, which are the headings of its table in the docs."""
+"""What the entries of a kind are compared by, which heads the columns of its table in the docs."""
 
 Tag = str | bool | tuple[str, ...]
 

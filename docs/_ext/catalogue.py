@@ -34,32 +34,47 @@ class Catalogue(SphinxDirective):
         return made
 
 
+FAMILIES = {
+    "mcmc": "Full gradients, or none",
+    "smc": "Sequential Monte Carlo",
+    "sgmcmc": "Stochastic gradients",
+    "variational": "Variational",
+    "laplace": "Laplace",
+    "ensemble": "Ensembles",
+    "optimisation": "Optimisation",
+    "dropout": "Dropout",
+}
+"""Titles of the families that tags name, in the order of the table; others follow."""
+
+
 class Comparison(SphinxDirective):
     """One row an entry: its name, its facts, the paper it is from; grouped by family."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """A table for each family, in the order of the names."""
+        """The table."""
         (kind,) = self.arguments
-        families: dict[str, list[Card]] = {}
+        families: dict[str, list[Card]] = {family: [] for family in FAMILIES}
         for name in registry.list_names(kind):
             card = registry.describe(kind, name)
             families.setdefault(str(card.tags["family"]), []).append(card)
-        made: list[nodes.Node] = []
-        for family, cards in families.items():
-            made += [_rubric(family), _comparison(cards, registry.FACTS[kind])]
-        return made
+        return [_comparison(families, registry.FACTS[kind])]
 
 
-def _comparison(cards: list[Card], headings: Sequence[str]) -> nodes.table:
-    body = nodes.tbody()
-    for card in cards:
-        cells = [nodes.paragraph("", "", nodes.literal("", card.name))]
-        cells += [_text(card.facts[heading]) for heading in headings]
-        cells.append(_text(card.references[0]))
-        body += nodes.row("", *(nodes.entry("", cell) for cell in cells))
+def _comparison(families: dict[str, list[Card]], headings: Sequence[str]) -> nodes.table:
     words = ("", *headings, "source")
+    body = nodes.tbody()
+    for family, cards in families.items():
+        if cards:
+            title = nodes.paragraph("", "", nodes.strong("", FAMILIES.get(family, family)))
+            body += nodes.row("", nodes.entry("", title, morecols=len(words) - 1))
+        for card in cards:
+            cells = [nodes.paragraph("", "", nodes.literal("", card.name))]
+            cells += [_text(card.facts[heading]) for heading in headings]
+            authors, closed, _ = card.references[0].partition(")")  # and the year
+            cells.append(_text(authors + closed))
+            body += nodes.row("", *(nodes.entry("", cell) for cell in cells))
     heads = nodes.row("", *(nodes.entry("", _text(word)) for word in words))
     columns = [nodes.colspec(colwidth=1) for _ in words]
     group = nodes.tgroup("", *columns, nodes.thead("", heads), body, cols=len(words))
