@@ -33,7 +33,7 @@ RESULTS = Path(__file__).parent / "results"
 MEMBERS, DRAWS = 10, 100
 WARMUP = 10_000
 OPTIONS: dict[str, Any] = {
-    # Theirs, too: no metric, a direction lost over sqrt(dim), an energy error of variance 0.1.
+    # Near theirs, which end at this energy error: no metric, a direction lost over sqrt(dim).
     **{"metric": "unit", "length": 1.0, "energy_error": 0.1, "max_steps": 10},
     **{"block": 2, "patience": 200},  # of Adam: up to 10,000 steps
 }

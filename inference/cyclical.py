@@ -11,7 +11,7 @@ from bnnzoo.inference import step_schedules
 from bnnzoo.inference.stochastic_gradient import (
     COMMON_NUMBERS,
     COMMON_STRUCTURE,
-    StochasticGradient,
+    Stepwise,
     StochasticOptions,
 )
 from bnnzoo.models.layout import Site
@@ -83,7 +83,7 @@ def layerwise(square: Array, sites: tuple[Site, ...]) -> Array:
     return jnp.repeat(roots / jnp.min(roots), sizes, total_repeat_length=int(sizes.sum()))
 
 
-class Cyclical(StochasticGradient):
+class Cyclical(Stepwise):
     """A draw is a cycle; the metric stands still in it."""
 
     cycles: bool

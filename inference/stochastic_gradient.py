@@ -123,9 +123,9 @@ class ChainState(NamedTuple):
 
 
 class StochasticGradient(Backend):
-    """A draw is ``thin`` steps of a kernel, each with a gradient of its own batch.
+    """A draw is made of minibatches' gradients; how, subclasses say.
 
-    Subclasses say what is kept beside a position (:meth:`begin`) and how it moves (:meth:`move`).
+    Here is what they have in common: options, centres of control variates, and what is flagged.
     """
 
     learning_rate: Leaf
@@ -154,6 +154,120 @@ class StochasticGradient(Backend):
             posterior: the target.
             u: unconstrained position ``(dim,)``.
         """
+
+    @abstractmethod
+    def draw(
+        self, posterior: Posterior, state: ChainState, stage: Array, key: Array
+    ) -> tuple[ChainState, Step]:
+        """The way to the next kept draw; traced.
+
+        Args:
+            posterior: the target.
+            state: of the chain.
+            stage: what the draw is for.
+            key: typed key.
+        """
+
+    # -- the contract ------------------------------------------------------------------------
+
+    def schedule(self, warmup: int) -> np.ndarray:
+        """Plain steps; with control variates, in the first half the centre climbs (``SLOW``)."""
+        stages = np.full(warmup, Stage.FAST, np.int32)
+        if self.control_variates:
+            stages[: warmup // 2] = Stage.SLOW
+            stages[warmup // 2 - 1 : warmup // 2] = Stage.SLOW_END
+        return stages
+
+    def check(self, posterior: Posterior) -> None:
+        """The batch is no larger than the data, rows are free, and control variates have one."""
+        minibatches.check_batch_size(posterior, self.batch_size)
+        if self.control_variates and self.batch_size is None:
+            raise InputError(
+                "inference.control_variates = true needs inference.batch_size: "
+                "the full gradient has no noise to take away"
+            )
+
+    def init(self, posterior: Posterior, u: Array) -> ChainState:
+        """At rest at the starting position."""
+        at = Moving(u, self.begin(posterior, u))
+        batches = None
+        if self.batch_size is not None and not self.independent:
+            batches = minibatches.begin(posterior.rows)
+        centre = control_variates.begin(posterior, u) if self.control_variates else None
+        return ChainState(at, at, batches, centre, jnp.zeros((), jnp.int32))
+
+    def step(
+        self, posterior: Posterior, state: ChainState, stage: Array, key: Array
+    ) -> tuple[ChainState, Step]:
+        """``thin`` steps, or one step of the centre."""
+        if not self.control_variates:
+            return self.draw(posterior, state, stage, key)
+        return jax.lax.cond(
+            (stage == Stage.SLOW) | (stage == Stage.SLOW_END),
+            lambda: self._climb(posterior, state, stage),
+            lambda: self.draw(posterior, state, stage, key),
+        )
+
+    def squared_step(self, posterior: Posterior) -> Array:
+        """E = learning_rate T L / N; traced."""
+        temperature = posterior.posterior_temperature * posterior.likelihood_temperature
+        return jnp.asarray(self.learning_rate * temperature / posterior.rows, posterior.x.dtype)
+
+    def _climb(
+        self, posterior: Posterior, state: ChainState, stage: Array
+    ) -> tuple[ChainState, Step]:
+        """One step of the centre, which the chain is put down at in the end."""
+        assert state.centre is not None
+        centre = control_variates.climb(posterior, state.centre)
+        done = stage == Stage.SLOW_END
+        u = jnp.where(done, centre.position, state.now.u)
+        at = Moving(u, self.begin(posterior, u))
+        state = state._replace(now=at, last=at, centre=centre)
+        zero = jnp.zeros((), u.dtype)
+        stats = dict.fromkeys(self.stats, zero)
+        stats |= {"lp": posterior.log_density(u), "n_steps": jnp.ones((), u.dtype)}
+        thermometers = {name: jnp.full((), jnp.nan, u.dtype) for name in THERMOMETERS}
+        stats |= {name: value for name, value in thermometers.items() if name in self.stats}
+        return state, Step(u, stats)
+
+    def _cost(self) -> int:
+        return self.probes * (2 if self.control_variates else 1)
+
+    def gradients(self, stats: dict[str, np.ndarray]) -> int:
+        """Gradients of a batch, or of all rows without one; two a step with control variates."""
+        return int(np.nansum(stats["n_steps"])) if stats else 0
+
+    def flags(self, stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> list[Flag]:
+        """Steps that were not taken, and temperatures off their target's."""
+        found = []
+        failed = int(stats["diverging"].sum())
+        if failed:
+            message = (
+                f"{failed} steps met a gradient or position that is not finite and were not taken; "
+                f"lower learning_rate = {self.learning_rate:g}"
+            )
+            found.append(Flag("divergent", message))
+        for name, what in THERMOMETERS.items():
+            if name in stats:
+                found += self._off(name, what, stats[name])
+        return found
+
+    def _off(self, name: str, what: str, values: np.ndarray) -> list[Flag]:
+        mean, error = mean_with_error(values[None])
+        if not abs(mean - 1.0) > LEEWAY + ERRORS * error:
+            return []
+        hot = "too hot: lower learning_rate, or raise batch_size"
+        verdict = hot if mean > 1 else f"too cold: {self.warmer}"
+        named = name.replace("_", " ")
+        message = f"{named} {mean:.2f} +- {error:.2f} of the target's: {what} are {verdict}"
+        return [Flag("warning", message)]
+
+
+class Stepwise(StochasticGradient):
+    """A draw is ``thin`` steps of a kernel, each with a gradient of its own batch.
+
+    Subclasses say what is kept beside a position (:meth:`begin`) and how it moves (:meth:`move`).
+    """
 
     @abstractmethod
     def move(
@@ -212,49 +326,10 @@ class StochasticGradient(Backend):
         """
         return {}
 
-    # -- the contract ------------------------------------------------------------------------
-
-    def schedule(self, warmup: int) -> np.ndarray:
-        """Plain steps; with control variates, in the first half the centre climbs (``SLOW``)."""
-        stages = np.full(warmup, Stage.FAST, np.int32)
-        if self.control_variates:
-            stages[: warmup // 2] = Stage.SLOW
-            stages[warmup // 2 - 1 : warmup // 2] = Stage.SLOW_END
-        return stages
-
-    def check(self, posterior: Posterior) -> None:
-        """The batch is no larger than the data, rows are free, and control variates have one."""
-        minibatches.check_batch_size(posterior, self.batch_size)
-        if self.control_variates and self.batch_size is None:
-            raise InputError(
-                "inference.control_variates = true needs inference.batch_size: "
-                "the full gradient has no noise to take away"
-            )
-
-    def init(self, posterior: Posterior, u: Array) -> ChainState:
-        """At rest at the starting position."""
-        at = Moving(u, self.begin(posterior, u))
-        batches = None
-        if self.batch_size is not None and not self.independent:
-            batches = minibatches.begin(posterior.rows)
-        centre = control_variates.begin(posterior, u) if self.control_variates else None
-        return ChainState(at, at, batches, centre, jnp.zeros((), jnp.int32))
-
-    def step(
+    def draw(
         self, posterior: Posterior, state: ChainState, stage: Array, key: Array
     ) -> tuple[ChainState, Step]:
-        """``thin`` steps, or one step of the centre."""
-        if not self.control_variates:
-            return self._draw(posterior, state, stage, key)
-        return jax.lax.cond(
-            (stage == Stage.SLOW) | (stage == Stage.SLOW_END),
-            lambda: self._climb(posterior, state, stage),
-            lambda: self._draw(posterior, state, stage, key),
-        )
-
-    def _draw(
-        self, posterior: Posterior, state: ChainState, stage: Array, key: Array
-    ) -> tuple[ChainState, Step]:
+        """``thin`` steps."""
         real = state.now.u.dtype
 
         def inner(i: Array, carry: Any) -> Any:
@@ -306,11 +381,6 @@ class StochasticGradient(Backend):
         seen = jnp.where(fine, seen, nothing.at[0].set(1.0))
         return ChainState(now, last, batches, state.centre, state.taken + 1), seen, size
 
-    def squared_step(self, posterior: Posterior) -> Array:
-        """E = learning_rate T L / N; traced."""
-        temperature = posterior.posterior_temperature * posterior.likelihood_temperature
-        return jnp.asarray(self.learning_rate * temperature / posterior.rows, posterior.x.dtype)
-
     def estimator(
         self, posterior: Posterior, state: ChainState, key: Array
     ) -> tuple[Estimate, Batches | None]:
@@ -336,57 +406,8 @@ class StochasticGradient(Backend):
             return lambda u: control_variates.estimate(posterior, centre, u, batch), batches
         return lambda u: jax.grad(posterior.log_density)(u, batch), batches
 
-    def _climb(
-        self, posterior: Posterior, state: ChainState, stage: Array
-    ) -> tuple[ChainState, Step]:
-        """One step of the centre, which the chain is put down at in the end."""
-        assert state.centre is not None
-        centre = control_variates.climb(posterior, state.centre)
-        done = stage == Stage.SLOW_END
-        u = jnp.where(done, centre.position, state.now.u)
-        at = Moving(u, self.begin(posterior, u))
-        state = state._replace(now=at, last=at, centre=centre)
-        zero = jnp.zeros((), u.dtype)
-        stats = dict.fromkeys(self.stats, zero)
-        stats |= {"lp": posterior.log_density(u), "n_steps": jnp.ones((), u.dtype)}
-        thermometers = {name: jnp.full((), jnp.nan, u.dtype) for name in THERMOMETERS}
-        stats |= {name: value for name, value in thermometers.items() if name in self.stats}
-        return state, Step(u, stats)
 
-    def _cost(self) -> int:
-        return self.probes * (2 if self.control_variates else 1)
-
-    def gradients(self, stats: dict[str, np.ndarray]) -> int:
-        """Gradients of a batch, or of all rows without one; two a step with control variates."""
-        return int(np.nansum(stats["n_steps"])) if stats else 0
-
-    def flags(self, stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> list[Flag]:
-        """Steps that were not taken, and temperatures off their target's."""
-        found = []
-        failed = int(stats["diverging"].sum())
-        if failed:
-            message = (
-                f"{failed} steps met a gradient or position that is not finite and were not taken; "
-                f"lower learning_rate = {self.learning_rate:g}"
-            )
-            found.append(Flag("divergent", message))
-        for name, what in THERMOMETERS.items():
-            if name in stats:
-                found += self._off(name, what, stats[name])
-        return found
-
-    def _off(self, name: str, what: str, values: np.ndarray) -> list[Flag]:
-        mean, error = mean_with_error(values[None])
-        if not abs(mean - 1.0) > LEEWAY + ERRORS * error:
-            return []
-        hot = "too hot: lower learning_rate, or raise batch_size"
-        verdict = hot if mean > 1 else f"too cold: {self.warmer}"
-        named = name.replace("_", " ")
-        message = f"{named} {mean:.2f} +- {error:.2f} of the target's: {what} are {verdict}"
-        return [Flag("warning", message)]
-
-
-class Decaying(StochasticGradient):
+class Decaying(Stepwise):
     """One whose step may fall as a polynomial of the number of steps."""
 
     step_schedule: str

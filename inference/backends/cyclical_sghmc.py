@@ -13,7 +13,7 @@ from jax.tree_util import register_dataclass
 from pydantic import Field
 
 from bnnzoo.inference.cyclical import CYCLE_NUMBERS, CYCLE_STRUCTURE, Cyclical, CyclicalOptions
-from bnnzoo.inference.stochastic_gradient import Moving, Place, StochasticGradient
+from bnnzoo.inference.stochastic_gradient import Moving, Place, Stepwise
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Fraction
@@ -52,7 +52,7 @@ class CyclicalSGHMC(Cyclical):
     cycles: bool
     precondition: bool
 
-    stats = (*StochasticGradient.stats, "kinetic_temperature")
+    stats = (*Stepwise.stats, "kinetic_temperature")
 
     def begin(self, posterior: Posterior, u: Array) -> Any:
         """At rest, with unit masses: no gradient was seen."""

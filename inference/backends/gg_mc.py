@@ -20,7 +20,6 @@ from bnnzoo.inference.stochastic_gradient import (
     COMMON_STRUCTURE,
     ChainState,
     Moving,
-    Place,
     StochasticGradient,
     StochasticOptions,
 )
@@ -37,7 +36,6 @@ class GGMCOptions(StochasticOptions):
     """Options of ``gg-mc``."""
 
     thin: Count = Field(50, description="Steps of one kept draw, rounded up to whole passes.")
-
     momentum: Fraction = Field(0.9, description="Share of the momentum kept at each step.")
     metropolis: bool = Field(
         True,
@@ -94,13 +92,7 @@ class GGMC(StochasticGradient):
         value, gradient = jax.value_and_grad(posterior.log_density)(u)
         return Phase(jnp.zeros_like(u), value, gradient)
 
-    def move(
-        self, posterior: Posterior, at: Moving, force: Any, place: Place, key: Array
-    ) -> tuple[Moving, Array]:
-        """Not used: a pass, not a step, is what is accepted."""
-        raise NotImplementedError
-
-    def _draw(
+    def draw(
         self, posterior: Posterior, state: ChainState, stage: Array, key: Array
     ) -> tuple[ChainState, Step]:
         steps = self._batches(posterior) + 1

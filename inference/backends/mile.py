@@ -212,7 +212,7 @@ class MILE(Microcanonical):
     notes="Exact in two limits alone: an energy error of zero, and chains that leave the mode they "
     "start in; chains that do not weigh modes by how often Adam finds them. Members climb the "
     "target at its temperatures. With metric = 'unit', length = 1 and energy_error = 0.1 chains "
-    "are the published ones, which cross a network's posterior in far fewer steps, at a bias.",
+    "are close to the published ones: they cross a posterior in fewer steps, at a bias.",
 )
 def mile(options: MILEOptions) -> MILE:
     """The backend of these options."""

@@ -21,7 +21,7 @@ from bnnzoo.inference.stochastic_gradient import (
     ChainState,
     Moving,
     Place,
-    StochasticGradient,
+    Stepwise,
     StochasticOptions,
 )
 from bnnzoo.models.leaf import Leaf
@@ -82,7 +82,7 @@ class Adaptive(NamedTuple):
     meta_fields=(*COMMON_STRUCTURE, "noise_correction"),
 )
 @dataclass(frozen=True)
-class SGHMC(StochasticGradient):
+class SGHMC(Stepwise):
     """Springenberg's scale-adapted SGHMC.
 
     The paper takes the whole second moment of a gradient for its noise, whence its -epsilon^4. That
@@ -105,7 +105,7 @@ class SGHMC(StochasticGradient):
     control_variates: bool
     noise_correction: bool
 
-    stats = (*StochasticGradient.stats, "kinetic_temperature", "starved")
+    stats = (*Stepwise.stats, "kinetic_temperature", "starved")
     independent = True
 
     def planned(self, warmup: int) -> SGHMC:
@@ -151,7 +151,7 @@ class SGHMC(StochasticGradient):
         metric = own.metric + (square - own.metric) * 2.0 / (learnt + 1.0)
         return own._replace(window=window, mean=mean, square=square, metric=metric, learnt=learnt)
 
-    def _draw(
+    def draw(
         self, posterior: Posterior, state: ChainState, stage: Array, key: Array
     ) -> tuple[ChainState, Step]:
         key_pair, key_steps = jax.random.split(key)
@@ -162,7 +162,7 @@ class SGHMC(StochasticGradient):
                 lambda: state,
                 lambda: self._measure(posterior, state, key_pair),
             )
-        state, step = super()._draw(posterior, state, stage, key_steps)
+        state, step = super().draw(posterior, state, stage, key_steps)
         pair = 2.0 * self._cost() * (stage != Stage.SAMPLE) if measured else 0.0
         return state, Step(step.u, step.stats | {"n_steps": step.stats["n_steps"] + pair})
 

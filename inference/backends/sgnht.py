@@ -17,7 +17,7 @@ from bnnzoo.inference.stochastic_gradient import (
     COMMON_STRUCTURE,
     Moving,
     Place,
-    StochasticGradient,
+    Stepwise,
     StochasticOptions,
 )
 from bnnzoo.models.leaf import Leaf
@@ -54,7 +54,7 @@ class Thermostat(NamedTuple):
     meta_fields=COMMON_STRUCTURE,
 )
 @dataclass(frozen=True)
-class SGNHT(StochasticGradient):
+class SGNHT(Stepwise):
     """Langevin dynamics whose friction rises where momenta are hot and falls where they are cold.
 
     One unknown: batch noise is balanced where it is alike in all coordinates. The equations are
@@ -69,7 +69,7 @@ class SGNHT(StochasticGradient):
     batch_size: int | None
     control_variates: bool
 
-    stats = (*StochasticGradient.stats, "kinetic_temperature", "friction")
+    stats = (*Stepwise.stats, "kinetic_temperature", "friction")
     independent = True
 
     def begin(self, posterior: Posterior, u: Array) -> Any:

@@ -142,21 +142,23 @@ class SMC(Backend):
 
     def check(self, posterior: Posterior) -> None:
         """The prior can be drawn from, and its density is that of the draws."""
+        prior = score.from_prior(jax.random.key(0))
 
         def supply(name: str, fn: dist.Distribution) -> tuple[Array, Array]:
             if _masked(fn):
                 raise InputError(f"smc starts from draws of the prior, but site {name!r} {MASKED}")
-            try:
-                return fn.sample(jax.random.key(0)), jnp.zeros(())
-            except NotImplementedError:
-                raise InputError(
-                    f"smc starts from draws of the prior, but site {name!r} {UNDRAWABLE}"
-                ) from None
+            return prior(name, fn)
 
         def trace() -> Array:
             return score.run(posterior.model, posterior.x, posterior.y, supply).log_jacobian
 
-        jax.eval_shape(trace)
+        try:
+            jax.eval_shape(trace)
+        except score.UndrawableError as error:
+            (name,) = error.args
+            raise InputError(
+                f"smc starts from draws of the prior, but site {name!r} {UNDRAWABLE}"
+            ) from None
 
     def init(self, posterior: Posterior, u: Array) -> SMCState:
         """Nothing but shapes: the first step draws the particles."""
