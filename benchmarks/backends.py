@@ -18,8 +18,10 @@ On the test rows, over all draws:
   5 % and 95 % quantiles over rows. It sees width where total variation sees the whole;
 - *NLL*: of the mixture, test rows; *seconds*: the whole fit, with compilation.
 
-Every backend runs with its defaults but for what the table names. With ``--runs`` the runs are kept
-in that folder, and those that are there are not run again: a benchmark that was stopped goes on.
+The first row sets one half of the reference's chains beside the other: smaller differences say
+nothing. Every backend runs with its defaults but for what the table names. With ``--runs`` the runs
+are kept in that folder, and those that are there are not run again: a benchmark that was stopped
+goes on.
 """
 
 from __future__ import annotations
@@ -210,7 +212,7 @@ def run_case(name: str, only: list[str], out: Path) -> None:
         "nll": reference.nll,
     }
     print("reference", about, flush=True)
-    rows: dict[str, Any] = {}
+    rows: dict[str, Any] = {"reference": against_itself(run, data, grid) | {"seconds": 0.0}}
     for label, settings in case.settings.items():
         if only and label not in only:
             continue
@@ -229,6 +231,16 @@ def run_case(name: str, only: list[str], out: Path) -> None:
         write(name, about, rows)
 
 
+def against_itself(run: bz.Run, data: bz.Dataset, grid: np.ndarray | None) -> dict[str, Any]:
+    """One half of the reference's chains as if it were a backend, the other as the reference."""
+    chains = range(run.spec.inference.chains)
+    middle = len(chains) // 2
+    first, second = (bz.drop_chains(run, out) for out in (chains[middle:], chains[:middle]))
+    found = compared(predicted(first, data, grid), predicted(second, data, grid), grid)
+    draws = middle * run.spec.inference.draws
+    return found | {"draws": draws, "flags": [], "settings": {"half against half": ""}}
+
+
 def write(name: str, about: dict[str, Any], rows: dict[str, Any]) -> None:
     """The table and the figures behind it."""
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
@@ -243,8 +255,9 @@ def write(name: str, about: dict[str, Any], rows: dict[str, Any]) -> None:
         spread = f"{row['std_ratio']:.2f} ({row['std_low']:.2f} to {row['std_high']:.2f})"
         cells += [f"{row['mean']:.3f}" if classes else f"{row['mean']:.2f}", spread]
         chosen = {k: v for k, v in row["settings"].items() if k not in ("chains", "draws")}
-        said = ", ".join(f"{k} {v}" for k, v in chosen.items())
-        cells += [f"{row['nll']:.3f}", f"{row['draws']}", f"{row['seconds']:.0f}"]
+        said = ", ".join(f"{k} {v}".strip() for k, v in chosen.items())
+        seconds = f"{row['seconds']:.0f}" if label != "reference" else ""
+        cells += [f"{row['nll']:.3f}", f"{row['draws']}", seconds]
         lines.append("| " + " | ".join([*cells, ", ".join(row["flags"]), said]) + " |")
     given = ", ".join(f"{k} {v}" for k, v in about["settings"].items())
     text = (

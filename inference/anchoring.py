@@ -48,7 +48,7 @@ def draw_anchors(posterior: Posterior, with_noise: bool, key: Array) -> Anchors:
     seen = _seen(posterior, jnp.zeros(posterior.dimension, posterior.x.dtype), None)
     values, noise = {}, {}
     for i, site in enumerate(posterior.sites):
-        if _is_gaussian(seen.fns[site.name]):
+        if tempering.is_gaussian(seen.fns[site.name]):
             law = tempering.tempered(seen.fns[site.name], jnp.asarray(T))
             assert law is not None
             values[site.name] = law.sample(jax.random.fold_in(key, i))
@@ -113,7 +113,7 @@ def check_anchors(posterior: Posterior, with_noise: bool, variant: str) -> None:
         seen = _seen(posterior, u, None)
         for site in posterior.sites:
             _refuse_prior(site, seen, variant)
-        if not any(_is_gaussian(fn) for fn in seen.fns.values()):
+        if not any(tempering.is_gaussian(fn) for fn in seen.fns.values()):
             raise InputError(f"variant {variant!r}: no site has a Gaussian prior to anchor {ABLE}")
         return _scales(seen, variant) if with_noise else []
 
@@ -142,19 +142,13 @@ def _scales(seen: Scored, variant: str) -> list[Array]:
 def _refuse_prior(site: Site, seen: Scored, variant: str) -> None:
     fn = seen.fns[site.name]
     # A positive scale is no weight: it goes to its own mode.
-    if not site.conditional and (_is_gaussian(fn) or not site.free):
+    if not site.conditional and (tempering.is_gaussian(fn) or not site.free):
         return
     depends = " that depends on other sites" if site.conditional else ""
     raise InputError(
         f"variant {variant!r}: site {site.name!r} has a {type(score.base(fn)).__name__} prior"
         f"{depends}; an anchor needs a Gaussian prior of known scale {ABLE}"
     )
-
-
-def _is_gaussian(fn: dist.Distribution) -> bool:
-    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution)):
-        fn = fn.base_dist
-    return type(fn) in (dist.Normal, dist.MultivariateNormal)
 
 
 def _seen(posterior: Posterior, u: Array, batch: Array | None) -> Scored:

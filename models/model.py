@@ -111,7 +111,7 @@ class Model:
                 f"likelihood.outputs = {self.likelihood.outputs}, but data set {data.name!r} "
                 f"has {outputs}"
             )
-        bound = self._bind(tuple(data.x.shape[1:]), outputs)
+        bound = self._bind(tuple(data.x.shape[1:]), outputs, data)
         bound.likelihood = likelihood
         if self.augmentation is not None:
             bound.augmentation = self.augmentation.bind(data)
@@ -178,12 +178,13 @@ class Model:
             outputs = 1 if y is None or y.ndim == 1 else y.shape[1]
         return self._bind(tuple(x.shape[1:]), outputs)
 
-    def _bind(self, in_shape: tuple[int, ...], outputs: int) -> Model:
+    def _bind(self, in_shape: tuple[int, ...], outputs: int, data: Dataset | None = None) -> Model:
         assert self.network is not None and self.spec is not None
         made = Model(self.network, self.prior, self.likelihood, self.spec, self.augmentation)
         made.outputs, made.external = outputs, self.external
         made.bound = self.network.bind(in_shape, self.likelihood.head(outputs))
         made.prior.check(made.bound.infos)
+        made.prior = made.prior.bind(made.bound.infos, data)
         return made
 
     def __getstate__(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class ParameterInfo:
         gain: gain of the network's activation for a kernel, else 1.
         forward_scaled: the module multiplies by 1/sqrt(fan_in) itself (``ntk``).
         keys: the path as the module's own keys, whole numbers in lists.
+        filter_axes: how many leading axes are positions of a convolution's filter; 0 for others.
     """
 
     path: str
@@ -35,6 +36,7 @@ class ParameterInfo:
     gain: float
     forward_scaled: bool
     keys: tuple[str | int, ...] = ()
+    filter_axes: int = 0
 
     @property
     def unit(self) -> float:
@@ -67,9 +69,18 @@ def parameter_infos(module: nnx.Module, gain: float) -> tuple[ParameterInfo, ...
                 gain=gain if role == "kernel" else 1.0,
                 forward_scaled=role == "kernel" and bool(getattr(owner, "forward_scaled", False)),
                 keys=tuple(key if isinstance(key, int) else str(key) for key in path),
+                filter_axes=_filter_axes(owner) if role == "kernel" else 0,
             )
         )
     return tuple(infos)
+
+
+def _filter_axes(owner: Any) -> int:
+    """Number of a convolution's spatial axes, which its kernel begins with."""
+    if not isinstance(owner, (nnx.Conv, nnx.ConvTranspose)):
+        return 0
+    size = owner.kernel_size
+    return 1 if isinstance(size, int) else len(size)
 
 
 def _fan_in(owner: Any, shape: tuple[int, ...]) -> int:

@@ -232,7 +232,7 @@ class Posterior:
                 f = f if one_a_class else getattr(fn, "logits", f)
             f = fn.mean if f is None else f
         else:
-            f = self.model.function(values, x)
+            f = self.model.function({**values, **seen.deterministic}, x)
         f = jnp.broadcast_to(f, (x.shape[0],)) if jnp.ndim(f) == 0 else f
         return Predictive(f.reshape(f.shape[0], -1), fn)
 

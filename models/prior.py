@@ -6,8 +6,8 @@ import fnmatch
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpyro
 import numpyro.distributions as dist
@@ -21,6 +21,9 @@ from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.options import Options, Positive
 from bnnzoo.specs import Component
+
+if TYPE_CHECKING:
+    from bnnzoo.datasets import Dataset
 
 Match = Literal["variance", "scale", "iqr"]
 """Which width of a family ``std`` sets: see :class:`PriorOptions`."""
@@ -93,6 +96,18 @@ class Prior(ABC):
             Its value.
         """
         return numpyro.sample(info.path, self.distribution(info, direct))
+
+    def bind(self, infos: Sequence[ParameterInfo], data: Dataset | None) -> Prior:
+        """This prior with what it reads off the network and the training inputs; most read nothing.
+
+        Args:
+            infos: the parameters it is the prior of.
+            data: the data set, of which training inputs alone may be read; None without one.
+
+        Raises:
+            InputError: it needs inputs and there are none, or cannot make a prior of them.
+        """
+        return self
 
     def check(self, infos: Sequence[ParameterInfo]) -> None:  # noqa: B027
         """Raise where this prior does not fit the network; most fit all.
@@ -167,13 +182,29 @@ class RuledPrior(Prior):
 
     def _of(self, info: ParameterInfo) -> tuple[Prior, bool]:
         """The prior of one parameter, and whether a rule named it."""
-        rules = zip(self.patterns, self.priors, self.direct, strict=True)
-        for pattern, prior, named in reversed(list(rules)):
-            if fnmatch.fnmatchcase(info.path, pattern):
-                return prior, named
+        place = self._place(info)
+        if place is not None:
+            return self.priors[place], self.direct[place]
         if self.base is None:
             raise InputError(f"no prior rule matches parameter {info.path!r}")
         return self.base, False
+
+    def _place(self, info: ParameterInfo) -> int | None:
+        """Number of the rule that decides on a parameter; None where the base does."""
+        for place in reversed(range(len(self.patterns))):
+            if fnmatch.fnmatchcase(info.path, self.patterns[place]):
+                return place
+        return None
+
+    def bind(self, infos: Sequence[ParameterInfo], data: Dataset | None) -> RuledPrior:
+        """See :meth:`Prior.bind`; each prior sees the parameters that are its own."""
+
+        def own(place: int | None) -> list[ParameterInfo]:
+            return [i for i in infos if self._place(i) == place]
+
+        priors = tuple(prior.bind(own(n), data) for n, prior in enumerate(self.priors))
+        base = self.base if self.base is None else self.base.bind(own(None), data)
+        return replace(self, base=base, priors=priors)
 
     def check(self, infos: Sequence[ParameterInfo]) -> None:
         """Every pattern matches something, and every parameter has a prior."""
@@ -193,6 +224,11 @@ class RuledPrior(Prior):
                     )
         for info in infos:
             self._of(info)
+        for place, prior in enumerate(self.priors):
+            prior.check([i for i in infos if self._place(i) == place] or list(infos))
+        own = [i for i in infos if self._place(i) is None]
+        if self.base is not None and own:
+            self.base.check(own)
 
 
 def _plain(info: ParameterInfo) -> bool:

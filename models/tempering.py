@@ -18,6 +18,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from bnnzoo.errors import TemperatureError
+from bnnzoo.models.correlated import CorrelatedNormal
 
 Rule = Callable[[Any, Any], dist.Distribution]
 
@@ -169,6 +170,9 @@ def tempered(d: dist.Distribution, temperature: Array) -> dist.Distribution | No
     if isinstance(d, dist.MaskedDistribution):
         inner = tempered(d.base_dist, temperature)
         return None if inner is None else inner.mask(d._mask)
+    if hasattr(d, "tempered"):  # a family of ours, which knows its own
+        own: dist.Distribution = d.tempered(temperature)
+        return own
     rule = _RULES.get(type(d))
     return None if rule is None else rule(d, temperature)
 
@@ -177,9 +181,18 @@ def margin(d: dist.Distribution, temperature: Array) -> Array:
     """By how much the tempered density is proper: above 0 it is, at or below 0 it is not."""
     if isinstance(d, _SAME_TAILS):
         return margin(d.base_dist, temperature)
+    if hasattr(d, "margin"):
+        return jnp.min(d.margin(temperature))
     rules = (_MARGINS[cls] for cls in type(d).__mro__ if cls in _MARGINS)  # Chi2 is a Gamma
     of = next(rules, None)
     return jnp.ones(()) if of is None else jnp.min(of(d, temperature))
+
+
+def is_gaussian(d: dist.Distribution) -> bool:
+    """Whether a distribution is a Gaussian, of whatever shape and covariance."""
+    while isinstance(d, (dist.Independent, dist.ExpandedDistribution)):
+        d = d.base_dist
+    return type(d) in (dist.Normal, dist.MultivariateNormal, CorrelatedNormal)
 
 
 def check_temperature(name: str, value: float) -> None:

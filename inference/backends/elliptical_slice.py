@@ -231,7 +231,7 @@ def _inner(fn: dist.Distribution) -> dist.Distribution:
 
 def _is_gaussian(fn: dist.Distribution) -> bool:
     """Whether it is Gaussian in ``u``."""
-    return type(_inner(fn)) in (dist.Normal, dist.MultivariateNormal, dist.LogNormal)
+    return tempering.is_gaussian(fn) or type(_inner(fn)) is dist.LogNormal
 
 
 def _gaussian(fn: dist.Distribution, T: Leaf) -> dist.Distribution:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from bnnzoo.errors import OptionError
 from bnnzoo.models.leaf import Leaf
-from bnnzoo.models.prior import NORMAL_IQR, ElementwiseOptions, ElementwisePrior
+from bnnzoo.models.prior import NORMAL_IQR, ElementwiseOptions, ElementwisePrior, Match
 from bnnzoo.options import Positive
 from bnnzoo.registry import register
 
@@ -54,16 +54,27 @@ class StudentT(ElementwisePrior):
 )
 def student_t(options: StudentTOptions) -> StudentT:
     """The prior of these options, its scale matched."""
-    df = options.df
-    if options.match == "variance" and df <= 2:
+    unit = student_t_unit(options.df, options.match)
+    return StudentT(options.std * unit, options.df, options.bias_std, options.absolute)
+
+
+def student_t_unit(df: float, match: Match) -> float:
+    """Scale of a Student-t that has the width of N(0, 1).
+
+    Args:
+        df: degrees of freedom.
+        match: which width.
+
+    Raises:
+        OptionError: a variance is to be matched and there is none.
+    """
+    if match == "scale":
+        return 1.0
+    if match == "iqr":
+        return NORMAL_IQR / (2.0 * float(stats.t.ppf(0.75, df)))
+    if df <= 2:
         raise OptionError(
             f"prior.df = {df:g}: a Student-t has no variance for df <= 2; set prior.match to 'iqr' "
             "(or 'scale'), or df above 2"
         )
-    if options.match == "variance":
-        unit = math.sqrt((df - 2.0) / df)
-    elif options.match == "iqr":
-        unit = NORMAL_IQR / (2.0 * float(stats.t.ppf(0.75, df)))
-    else:
-        unit = 1.0
-    return StudentT(options.std * unit, df, options.bias_std, options.absolute)
+    return math.sqrt((df - 2.0) / df)
