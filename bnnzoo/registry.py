@@ -34,6 +34,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "priors": ("bnnzoo.models.priors",),
     "likelihoods": ("bnnzoo.models.likelihoods",),
     "augmentations": ("bnnzoo.models.augmentations",),
+    "processes": ("bnnzoo.models.processes",),
     "models": ("bnnzoo.models.zoo",),
     "backends": ("bnnzoo.inference.backends",),
     "datasets": ("bnnzoo.datasets", "bnnzoo.models.simulated"),
@@ -48,6 +49,15 @@ FACTS: dict[str, tuple[str, ...]] = {
 """What the entries of a kind are compared by, which heads the columns of its table in the docs."""
 
 Tag = str | bool | tuple[str, ...]
+
+
+def singular(kind: str) -> str:
+    """One of a kind: ``prior``, ``process``.
+
+    Args:
+        kind: one of :data:`KINDS`.
+    """
+    return kind.removesuffix("es") if kind.endswith("sses") else kind.removesuffix("s")
 
 
 @dataclass(frozen=True)
@@ -132,9 +142,9 @@ class Entry:
         Raises:
             OptionError: an option that does not exist or a value that is not allowed.
         """
-        singular = self.card.kind.removesuffix("s")
-        owner = f"{singular} {self.card.name!r}"
-        return parse_options(self.options, given, where or singular, owner)
+        one = singular(self.card.kind)
+        owner = f"{one} {self.card.name!r}"
+        return parse_options(self.options, given, where or one, owner)
 
     def build(self, given: Mapping[str, Any], where: str | None = None) -> Any:
         """Validate options and call the factory with them.
@@ -197,7 +207,7 @@ def register(
     def decorate(factory: F) -> F:
         with _lock:
             if name in _entries[kind]:
-                raise BnnzooError(f"{kind.removesuffix('s')} {name!r} is registered twice")
+                raise BnnzooError(f"{singular(kind)} {name!r} is registered twice")
             parameters = _parameters(options)
             facts_in_order = {h: facts[h] for h in FACTS.get(kind, ()) if h in facts}
             card = Card(
@@ -243,7 +253,7 @@ def get(kind: str, name: str) -> Entry:
         _discover(package)
         if isinstance(name, str) and name in _entries[kind]:
             return _entries[kind][name]
-    raise UnknownNameError(kind.removesuffix("s"), name, _entries[kind])
+    raise UnknownNameError(singular(kind), name, _entries[kind])
 
 
 def list_names(kind: str, **tags: Tag) -> list[str]:

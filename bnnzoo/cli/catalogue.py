@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bnnzoo.cli.console import Json, console, print_json, table
+from bnnzoo.registry import singular
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -136,11 +137,6 @@ def _example(card: Card) -> str:
     return "iris" if card.tags.get("task") == "classification" else "diabetes"
 
 
-def singular(kind: str) -> str:
-    """``priors`` -> ``prior``."""
-    return kind.removesuffix("s")
-
-
 def _list_kinds(as_json: bool) -> None:
     from bnnzoo import registry
 
@@ -158,7 +154,7 @@ def _plural(kind: str) -> str:
     """A kind may be given in the singular."""
     from bnnzoo import registry
 
-    return f"{kind}s" if f"{kind}s" in registry.KINDS else kind
+    return next((known for known in registry.KINDS if registry.singular(known) == kind), kind)
 
 
 def _tags(given: Sequence[str]) -> dict[str, Any]:

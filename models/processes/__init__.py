@@ -1,0 +1,1 @@
+"""Gaussian processes to match priors to: one file each, found through the registry."""
