@@ -55,7 +55,7 @@ SMALL = {
 VARIANTS = {
     ("networks", "mlp"): [
         {"activation": "relu"},
-        {"widths": [3, 3], "residual": True},
+        {"widths": [3, 3], "residual": "1/blocks"},
         {"parameterisation": "ntk"},
     ],
     ("likelihoods", "gaussian"): [
