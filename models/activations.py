@@ -1,10 +1,10 @@
 """Activations by name, with the gain that a prior's ``std`` is multiplied by.
 
 The gain is sqrt(2) for rectifier-like units, which halve the second moment of their input
-(He et al. 2015, eq. 10), and 1 otherwise; it is applied to every kernel of a network. ``scaled-relu``
-carries its constant itself, so its gain is 1: of a standard normal it has variance 1, where relu with
-its gain has second moment 1. Each belongs to its wiring: unit variance to kernels whose rows sum to
-zero, which do not see the mean, unit second moment to independent weights.
+(He et al. 2015, eq. 10), and 1 otherwise; it is applied to every kernel of a network.
+``scaled-relu`` carries its constant itself, so its gain is 1: of a standard normal it has variance
+1, where relu with its gain has second moment 1. Each belongs to its wiring: unit variance to
+kernels whose rows sum to zero, which do not see the mean; unit second moment to independent ones.
 """
 
 from __future__ import annotations

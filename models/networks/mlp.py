@@ -127,7 +127,5 @@ def mlp(options: MLPOptions) -> Network:
     return Network(
         factory=functools.partial(MLP, options=options),
         gain=get_activation(options.activation).gain if options.widths else 1.0,
-        label=f"mlp {widths} {options.activation}{extra}"
-        if options.widths
-        else f"mlp linear{extra}",
+        label=f"mlp {words}{extra}",
     )
