@@ -143,7 +143,7 @@ class BoundNetwork:
         """
         module = self._module(parameters)
         if not callable(found := getattr(module, method, None)):
-            raise InputError(f"a {type(module).__name__} has no method {method!r}")
+            raise InputError(f"module {type(module).__name__!r} has no method {method!r}")
         return found(x)
 
     def _module(self, parameters: Mapping[str, Array]) -> Any:

@@ -14,7 +14,7 @@ from bnnzoo.errors import InputError
 from bnnzoo.models.activations import get_activation
 from bnnzoo.models.network import Network
 from bnnzoo.models.networks.mlp import MLP, MLPOptions
-from bnnzoo.models.scaled_layers import PARAMETERISATION, Parameterisation
+from bnnzoo.models.scaled_layers import PARAMETERISATION, Parameterisation, linear
 from bnnzoo.options import Count, Options
 from bnnzoo.registry import register
 
@@ -72,8 +72,11 @@ class Additive(nnx.Module):
             MLP((1,), out_shape, options=mlp, rngs=rngs) for _ in range(in_shape[0])
         )
         # The networks' last biases would be told apart by nothing: one is theirs together.
+        last = options.widths[-1] if options.widths else 1
         for network in self.features:
-            network.layers[-1].bias = None
+            network.layers[-1] = linear(
+                last, *out_shape, options.parameterisation, bias=False, rngs=rngs
+            )
         self.bias = nnx.Param(jnp.zeros(out_shape))
         self.share = in_shape[0] ** -0.5 if options.average else 1.0
 
