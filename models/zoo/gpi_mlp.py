@@ -36,7 +36,7 @@ class GPiOptions(Options):
     "bias N(0, 1), layers W x / sqrt(inputs) + b (network.parameterisation = 'ntk'). Protocol: "
     "splits 0 to 9, inputs and target standardised by the training rows, SGHMC with 4 chains. On "
     "Boston it published RMSE 3.13 +- 1.06 and NLL 2.567 +- 0.302, the latter of a normal with the "
-    "mixture's moments. On its 13 features the network has 1,501 parameters.",
+    "mixture's moments. On 13 features it has 1,501 parameters.",
 )
 def gpi_mlp(options: GPiOptions) -> Model:
     """The model of these options."""

@@ -1,7 +1,7 @@
 """The functions that priors make of networks, against theory, and fits of every network.
 
 Random: second moments at 6 standard errors of the draws' own (below 1e-6 each under normality; the
-squares here have tails, which hundreds of draws leave below 1e-4), 6 of them in all.
+squares here have tails, which hundreds of draws leave below 1e-4), about 15 of them in all.
 """
 
 import functools
@@ -119,7 +119,7 @@ def moments(activation, variance):
     ],
 )
 def test_the_cards_criticality(activation, std, bias_std, fixed_point):
-    """Both susceptibilities of the kernel's recursion are 1 (PDLT, eq. 5.20 and 5.21) at K*.
+    """Both susceptibilities of the kernel's recursion are 1 at K* (Roberts et al. 2022, ch. 5).
 
     K' = C_b + C_W E phi^2; chi_parallel = dK'/dK and chi_perp = C_W E phi'^2.
     """
@@ -263,7 +263,7 @@ def runs(model, of, backend):
 
 
 @pytest.mark.validate
-@pytest.mark.parametrize(("name", "backend"), itertools.product(SMALL, ("map", "hmc")))
+@pytest.mark.parametrize(("name", "backend"), [*itertools.product(SMALL, ("map", "hmc"))])
 def test_every_network_can_be_fitted(name, backend):
     model = make_model(name, network_options=SMALL[name][0])
     assert runs(model, data(name), backend).manifest["state"] == "complete"
