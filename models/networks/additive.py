@@ -75,7 +75,7 @@ class Additive(nnx.Module):
         last = options.widths[-1] if options.widths else 1
         for network in self.features:
             network.layers[-1] = linear(
-                last, *out_shape, options.parameterisation, bias=False, rngs=rngs
+                last, out_shape[0], options.parameterisation, bias=False, rngs=rngs
             )
         self.bias = nnx.Param(jnp.zeros(out_shape))
         self.share = in_shape[0] ** -0.5 if options.average else 1.0

@@ -77,7 +77,7 @@ class CNN(nnx.Module):
         count = len(options.channels)
         sides = _each(options.kernel, count, "kernel")
         paddings = _each(options.padding, count, "padding")
-        self.convs = nnx.List([])
+        self.convs: nnx.List[nnx.Conv] = nnx.List([])
         for number, (filters, side, padding) in enumerate(
             zip(options.channels, sides, paddings, strict=True)
         ):
@@ -108,8 +108,8 @@ class CNN(nnx.Module):
     def __call__(self, x: Array) -> Array:
         """Outputs ``(row, output)`` for inputs ``(row, *in_shape)``."""
         h = x.reshape(x.shape[0], *self.image)
-        for layer in self.convs:
-            h = self._pooled(self.activation(layer(h)))
+        for filters in self.convs:
+            h = self._pooled(self.activation(filters(h)))
         h = h.reshape(h.shape[0], -1)
         *hidden, last = self.dense
         for layer in hidden:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ class _Cell(nnx.Module):
         kept = None if real is None else real.T[..., None]
         start = jnp.zeros((x.shape[0], self.units), given.dtype)
 
-        def step(state: tuple[Array, Array], now: tuple[Array, Array | None]) -> tuple:
+        def step(state: tuple[Array, Array], now: tuple[Array, Array | None]) -> Any:
             h, c = state
             z, keep = now
             i, f, g, o = jnp.split(z + self.recurrent(h), 4, axis=-1)
@@ -90,12 +91,13 @@ class LSTM(nnx.Module):
                 f"these have shape {in_shape}: leave it out"
             )
         self.padding = options.padding
-        words = options.vocabulary is not None
-        self.words = Embedding(options.vocabulary, options.embedding) if words else None
-        first = options.embedding if words else (*in_shape, 1)[1]
+        if options.vocabulary is None:
+            self.words, first = None, (*in_shape, 1)[1]
+        else:
+            self.words, first = Embedding(options.vocabulary, options.embedding), options.embedding
         sizes = (first, *(options.units,) * (options.depth - 1))
         self.cells = nnx.List(_Cell(size, options, rngs) for size in sizes)
-        self.last = linear(options.units, *out_shape, options.parameterisation, rngs=rngs)
+        self.last = linear(options.units, out_shape[0], options.parameterisation, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         """Outputs ``(row, output)`` for inputs ``(row, *in_shape)``."""

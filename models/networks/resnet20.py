@@ -117,14 +117,14 @@ class ResNet(nnx.Module):
         self.image = image_shape(in_shape, options.shape, "resnet20")
         self.activation = get_activation(options.activation).function
         self.first = _Unit(self.image[-1], options.width, 3, 1, options, rngs)
-        self.blocks = nnx.List([])
+        self.blocks: nnx.List[_Block] = nnx.List([])
         channels = options.width
         for stage in range(3):
             for _ in range((options.depth - 2) // 6):
                 outputs = options.width * 2**stage
                 self.blocks.append(_Block(channels, outputs, options, rngs))
                 channels = outputs
-        self.last = linear(channels, *out_shape, options.parameterisation, rngs=rngs)
+        self.last = linear(channels, out_shape[0], options.parameterisation, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         """Outputs ``(row, output)`` for inputs ``(row, *in_shape)``."""

@@ -58,7 +58,7 @@ class _Placed(nnx.Module):
         self.layer = layer
 
     def __call__(self, x: Array) -> Array:
-        return self.layer(x) + self.position[...]  # type: ignore[operator]
+        return self.layer(x) + self.position[...]
 
 
 class _Columns(nnx.Module):
@@ -113,7 +113,7 @@ class Transformer(nnx.Module):
             for _ in range(options.depth)
         )
         self.norm = nnx.LayerNorm(width, rngs=rngs)
-        self.last = linear(width, *out_shape, kinds, rngs=rngs)
+        self.last = linear(width, out_shape[0], kinds, rngs=rngs)
 
     def _patches(self, in_shape: tuple[int, ...], options: TransformerOptions) -> tuple[int, int]:
         """How many patches an image has, and how many values a patch."""
@@ -130,7 +130,7 @@ class Transformer(nnx.Module):
         """Outputs ``(row, output)`` for inputs ``(row, *in_shape)``."""
         rows = x.shape[0]
         real = real_positions(x, self.padding) if self.kind == "words" else None
-        h = self.tokens(self._cut(x) if self.kind == "patches" else x)  # type: ignore[operator]
+        h = self.tokens(self._cut(x) if self.kind == "patches" else x)
         if self.class_token is not None:
             own = jnp.broadcast_to(self.class_token[...], (rows, 1, h.shape[-1]))
             h = jnp.concatenate([own, h], axis=1)
