@@ -201,3 +201,9 @@ def test_batch_normalisation_in_a_residual_network_is_refused_with_the_reason():
     with pytest.raises(InputError, match=r"batch statistics .* row depend on its batch.*LayerNorm"):
         make_model(Published).bind(TABLES["cnn"])
     assert "BatchNorm" in registry.describe("networks", "resnet20").notes
+
+
+def test_a_residual_of_1_may_be_a_number_as_toml_reads_it():
+    spec = make_model(network_options={"residual": 1, "widths": [3, 3]}).spec
+    assert spec.network.options["residual"] == "1"
+    assert network("mlp", residual=1).label == network("mlp", residual="1").label
