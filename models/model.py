@@ -111,6 +111,8 @@ class Model:
                 f"likelihood.outputs = {self.likelihood.outputs}, but data set {data.name!r} "
                 f"has {outputs}"
             )
+        if self.network is not None and self.network.check is not None:
+            self.network.check(data)
         bound = self._bind(tuple(data.x.shape[1:]), outputs, data)
         bound.likelihood = likelihood
         if self.augmentation is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -14,6 +14,9 @@ from jaxtyping import Float
 
 from bnnzoo.errors import InputError
 from bnnzoo.models.parameters import ParameterInfo, parameter_infos
+
+if TYPE_CHECKING:
+    from bnnzoo.datasets import Dataset
 
 Factory = Callable[..., nnx.Module]
 """Called as ``factory(in_shape, out_shape, rngs=rngs)``, gives a module that maps a batch of rows
@@ -28,11 +31,14 @@ class Network:
         factory: called as ``factory(in_shape, out_shape, rngs=rngs)``.
         gain: gain of the activation; see :mod:`bnnzoo.models.activations`.
         label: a few words for tables, such as ``mlp 50 tanh``.
+        check: called with the data set that a model is bound to; raises ``InputError`` where the
+            values of its inputs, not their shape alone, are none that the network can read.
     """
 
     factory: Factory
     gain: float = 1.0
     label: str = "network"
+    check: Callable[[Dataset], None] | None = None
     _bound: dict[Any, BoundNetwork] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -122,8 +128,27 @@ class BoundNetwork:
         Returns:
             ``(row, output)``.
         """
+        return self._module(parameters)(x)
+
+    def read(self, parameters: Mapping[str, Array], x: Array, method: str) -> Array:
+        """What another method of the module gives, such as ``parts`` of ``additive``.
+
+        Args:
+            parameters: value of every parameter by path.
+            x: inputs ``(row, *in_shape)``, modelled units.
+            method: its name.
+
+        Raises:
+            InputError: the module has no such method.
+        """
+        module = self._module(parameters)
+        if not callable(found := getattr(module, method, None)):
+            raise InputError(f"module {type(module).__name__!r} has no method {method!r}")
+        return found(x)
+
+    def _module(self, parameters: Mapping[str, Array]) -> Any:
         flat = [(i.keys, nnx.Param(parameters[i.path])) for i in self.infos]
-        return nnx.merge(self.graph, nnx.from_flat_state(flat))(x)
+        return nnx.merge(self.graph, nnx.from_flat_state(flat))
 
 
 def _line(error: Exception) -> str:

@@ -11,7 +11,15 @@ from flax import nnx
 
 Role = Literal["kernel", "bias", "scale", "embedding"]
 
-_ROLE_BY_NAME: dict[str, Role] = {"bias": "bias", "scale": "scale", "embedding": "embedding"}
+_ROLE_BY_NAME: dict[str, Role] = {
+    "bias": "bias",
+    "threshold": "bias",
+    "scale": "scale",
+    "embedding": "embedding",
+    "position": "embedding",
+    "class_token": "embedding",
+}
+"""By the last part of a path; every other name is a kernel."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +92,14 @@ def _filter_axes(owner: Any) -> int:
 
 
 def _fan_in(owner: Any, shape: tuple[int, ...]) -> int:
-    """Fan-in of a kernel, from the module that owns it.
+    """Fan-in of a kernel, from the module that owns it, which may say it as ``fan_in``.
 
     Kernels of equal rank differ: a convolution sums over every axis but the last, an attention
     projection (``LinearGeneral``) over as many leading axes as it contracts, an ``Einsum`` over the
     axes its output lacks.
     """
+    if (declared := getattr(owner, "fan_in", None)) is not None:
+        return int(declared)
     if isinstance(owner, nnx.LinearGeneral):
         contracted = owner.axis if isinstance(owner.axis, tuple) else (owner.axis,)
         batch = len(owner.batch_axis)

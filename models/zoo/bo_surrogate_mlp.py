@@ -14,9 +14,11 @@ from bnnzoo.registry import register
     references=(
         "Li, Rudner & Wilson (2024), A Study of Bayesian Neural Network Surrogates for BO",
     ),
-    tags={"task": "regression", "network": "mlp"},
+    tags={"task": "regression", "network": "mlp", "data": "friedman-1"},
     notes="Weights are N(0, 1/fan-in) and biases N(0, 1); the noise is learned, where the "
-    "published code passes a fixed variance as a standard deviation.",
+    "published code passes a fixed variance as a standard deviation. The study optimises test "
+    "functions and simulators, 10 starting points and batches of 10; friedman-1 is a function of "
+    "ten inputs to try it on.",
 )
 def bo_surrogate_mlp(options: NoOptions) -> Model:
     """The model."""

@@ -30,7 +30,7 @@ class FCNNOptions(Options):
     summary="784-50-50-10 ReLU classifier with weights of std sqrt(2/fan-in), biases N(0, 1).",
     options=FCNNOptions,
     references=("Fortuin et al. (2022), Bayesian Neural Network Priors Revisited, sec. 4",),
-    tags={"task": "classification", "network": "mlp"},
+    tags={"task": "classification", "network": "mlp", "data": "mnist"},
     notes="The published code sets each family's scale parameter, not its standard deviation; "
     "match = scale repeats that. Inputs may have any size.",
 )

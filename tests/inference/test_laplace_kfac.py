@@ -173,7 +173,7 @@ def test_factors_of_a_convolution_equal_a_naive_loop(kind, sharing):
     )
 
 
-@pytest.mark.parametrize("options", [{"residual": True}, {"parameterisation": "ntk"}])
+@pytest.mark.parametrize("options", [{"residual": "1/blocks"}, {"parameterisation": "ntk"}])
 def test_equal_rows_are_a_kronecker_product_in_every_mlp(options):
     """With one row, twice, a layer's block is A kron B itself; a bias may be a layer alone."""
     posterior, u = posterior_of(

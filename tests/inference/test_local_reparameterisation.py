@@ -27,7 +27,7 @@ def data():
 
 NETWORKS = [
     {"widths": [4]},
-    {"widths": [4, 4], "residual": True, "activation": "relu"},
+    {"widths": [4, 4], "residual": "1/sqrt(blocks)", "activation": "relu"},
     {"widths": [4, 4], "activation": "gelu", "parameterisation": "ntk"},
 ]
 

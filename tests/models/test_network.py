@@ -41,6 +41,7 @@ def erf(z):
 NUMPY = {
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0),
+    "scaled-relu": lambda z: np.maximum(z, 0) * np.sqrt(2 / (1 - 1 / np.pi)),
     "erf": erf,
     # JAX's gelu is the tanh form.
     "gelu": lambda z: 0.5 * z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))),
@@ -67,9 +68,11 @@ def test_gains_are_those_of_the_card():
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("residual", "ntk"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("residual", "ntk"), [("none", False), ("1", False), ("1/blocks", False), ("none", True)]
+)
 def test_mlp_is_numpys(activation, residual, ntk):
-    options = {"widths": [4, 4], "activation": activation, "residual": residual}
+    options = {"widths": [4, 4, 4], "activation": activation, "residual": residual}
     options["parameterisation"] = "ntk" if ntk else "standard"
     bound = make_model(network_options=options).bind(DATA).bound
     w = {name: np.asarray(value, float) for name, value in parameters(bound).items()}
@@ -81,9 +84,11 @@ def test_mlp_is_numpys(activation, residual, ntk):
 
     f = NUMPY[activation]
     h = f(layer(0, X))  # 3 -> 4: no shortcut
-    h = f(layer(1, h)) + (h if residual else 0.0)
+    stay, share = {"none": (0.0, 1.0), "1": (1.0, 1.0), "1/blocks": (1.0, 0.5)}[residual]
+    for number in (1, 2):
+        h = stay * h + share * f(layer(number, h))
     found = bound.apply(parameters(bound), jnp.asarray(X, jnp.float32))
-    np.testing.assert_allclose(found, layer(2, h), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(found, layer(3, h), rtol=2e-4, atol=2e-4)
 
 
 def test_images_are_flattened_and_no_widths_is_linear():
