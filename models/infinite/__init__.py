@@ -1,0 +1,6 @@
+"""What networks become when their layers grow without bound: Gaussian processes and kernels."""
+
+from bnnzoo.models.infinite.dense import Dense, dense_kernel
+from bnnzoo.models.infinite.nngp import nngp_kernel
+
+__all__ = ["Dense", "dense_kernel", "nngp_kernel"]
