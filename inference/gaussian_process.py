@@ -215,7 +215,7 @@ class StudentTProcess(GaussianProcess):
     (rate/shape) (K + noise_std^2 I). Noise of a known size outside of it has no closed form.
     Several outputs have a v each.
 
-    A network whose last layer, bias included, has its variances multiplied by v becomes this process
+    A network whose last layer, bias included, has its variances times v becomes this process
     as it grows.
 
     Args:

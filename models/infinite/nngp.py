@@ -48,7 +48,7 @@ class Skeleton(NamedTuple):
 
 
 def nngp_kernel(
-    model: Model, x: Any, x2: Any = None, *, approximate_inputs: bool = False
+    model: Any, x: Any, x2: Any = None, *, approximate_inputs: bool = False
 ) -> np.ndarray:
     """Prior covariance of an output of a model whose hidden layers are infinitely wide.
 
