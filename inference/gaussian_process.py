@@ -266,7 +266,7 @@ class StudentTProcess(GaussianProcess):
     @property
     def _squared_scale(self) -> np.ndarray:
         found = (2.0 * self.rate + self._squares) / self.df
-        return found if self.y.ndim > 1 else found[0]
+        return found if self.y.ndim > 1 else found.reshape(())
 
     def _widened(self, left: np.ndarray) -> np.ndarray:
         growth = self.df / (self.df - 2.0) if self.df > 2.0 else math.inf
