@@ -252,6 +252,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
     axes[2].set(title="Distance of posteriors", xlabel="width")
     for axis in axes:
         axis.set(xscale="log", yscale="log")
+    axes[0].set_ylim(bottom=2e-8)  # room for the legend, which is of the second panel too
+    for axis in (axes[0], axes[2]):
         axis.legend(fontsize=8, frameon=False)
     figure.savefig(path, metadata={"Date": None})
 

@@ -155,6 +155,11 @@ def skeleton_of(model: Any, in_shape: tuple[int, ...], approximate_inputs: bool)
                 f"network.{name} = {getattr(options, name)!r}: its infinitely wide limit is not "
                 f"known here; the default is {field.default!r}"
             )
+    if not isinstance(options.residual, bool):
+        raise InputError(
+            f"network.residual = {options.residual!r}: its infinitely wide limit is not known "
+            "here; choices: True, False"
+        )
     if model.bound is not None and model.bound.in_shape != in_shape:
         raise InputError(f"inputs of shape {in_shape}, but the model's are {model.bound.in_shape}")
     bound = model.bound or network.bind(in_shape, model.likelihood.head(model.outputs or 1))
@@ -215,6 +220,9 @@ def _laws(prior: Prior, skeleton: Skeleton) -> dict[str, dist.Distribution]:
                 "Gaussian processes and none itself; fix it, or choose a prior without "
                 "hyper-parameters (for a random scale of the last layer: StudentTProcess)"
             )
+    for path in zeros:
+        if path not in sites:
+            raise InputError(f"prior of {path!r}: it is no random variable of its own")
     return {info.path: _elements(sites[info.path]["fn"], info) for info in infos}
 
 
@@ -239,7 +247,12 @@ def _check(prior: Prior, skeleton: Skeleton) -> None:
         for info in pair:
             law = laws[info.path]
             where = f"prior of {info.path!r}"
-            variance, mean = np.asarray(law.variance), np.asarray(law.mean)
+            try:
+                variance, mean = np.asarray(law.variance), np.asarray(law.mean)
+            except NotImplementedError:
+                raise InputError(
+                    f"{where}: the variance of {type(law).__name__} has no closed form here"
+                ) from None
             if not np.isfinite(variance).all():
                 raise InputError(
                     f"{where}: {type(law).__name__} has no finite variance, so the network does "

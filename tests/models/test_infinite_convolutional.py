@@ -116,9 +116,8 @@ def assert_limit(name, channels, networks, seed=0):
     assert worst < 5.0
 
 
-@pytest.mark.parametrize("name", ["independent", "correlated"])
-def test_kernel_is_that_of_many_channels(name):
-    assert_limit(name, 300, 24)
+def test_kernel_is_that_of_many_channels():
+    assert_limit("correlated", 300, 24)
 
 
 @pytest.mark.validate
@@ -134,9 +133,8 @@ def test_one_place_is_a_dense_layer():
     with jax.enable_x64(True):
         expected = dense_kernel(jnp.asarray(flat), None, dense, "relu")
     layers = (Conv((5, 4), 2.0, 0.1, padding="VALID"), Conv((1, 1), 1.5, 0.2))
-    for readout in ("flatten", "average"):  # equal places alone, and all pairs
-        network = ConvNetwork(layers, "relu", 1.3, 0.1, readout)
-        np.testing.assert_allclose(conv_kernel(network, IMAGES), expected, rtol=1e-12)
+    network = ConvNetwork(layers, "relu", 1.3, 0.1, "average")
+    np.testing.assert_allclose(conv_kernel(network, IMAGES), expected, rtol=1e-12)
 
 
 def test_covariances_by_their_definition():
