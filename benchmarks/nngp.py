@@ -218,6 +218,30 @@ def posterior_study(
     return found
 
 
+def finite_evidence(width: int, networks: int, seed: int = 0) -> tuple[float, float]:
+    """Log evidence of a network of finite width on :func:`posterior_data`, and its standard error.
+
+    Given the hidden layer the targets are Gaussian: the evidence is the mean of their densities over
+    hidden layers drawn from the prior.
+
+    Args:
+        width: of the hidden layer.
+        networks: hidden layers to draw.
+        seed: of them.
+    """
+    data, _ = posterior_data()
+    model = make_network("tanh", width, 1, 1.0)
+    rows = len(data.y)
+    total = covariances(model, data.x, networks, seed) + NOISE**2 * np.eye(rows)
+    square = (
+        data.y * np.linalg.solve(total, np.tile(data.y, (networks, 1))[..., None])[..., 0]
+    ).sum(1)
+    logs = -0.5 * (square + np.linalg.slogdet(total)[1] + rows * math.log(2.0 * math.pi))
+    shares = np.exp(logs - logs.max())
+    error = shares.std() / shares.mean() / math.sqrt(networks)
+    return float(logs.max() + math.log(shares.mean())), float(error)
+
+
 def draw(found: dict[str, Any], path: Path) -> None:
     """Three panels: kurtosis, covariance, posterior.
 
