@@ -221,7 +221,7 @@ def posterior_study(
 def finite_evidence(width: int, networks: int, seed: int = 0) -> tuple[float, float]:
     """Log evidence of a network of finite width on :func:`posterior_data`, and its standard error.
 
-    Given the hidden layer the targets are Gaussian: the evidence is the mean of their densities over
+    Given the hidden layer the targets are Gaussian: the evidence is the mean of their density over
     hidden layers drawn from the prior.
 
     Args:
