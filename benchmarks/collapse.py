@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 
 import bnnzoo as bz
+from bnnzoo.inference import InfiniteNetwork
+from bnnzoo.models import nngp_kernel
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -45,6 +47,24 @@ def make_data(seed: int = 0) -> bz.Dataset:
     return bz.make_dataset(x, y, task="regression", scale="none", name="sine")
 
 
+def make_network(sigma: float, width: int, layers: int) -> bz.Model:
+    """A network of erf units, its prior of scale sigma and its noise known.
+
+    Args:
+        sigma: scale of the prior.
+        width: of each hidden layer.
+        layers: their number.
+    """
+    return bz.make_model(
+        "mlp",
+        "gaussian",
+        "gaussian",
+        network_options={"widths": [width] * layers, "activation": "erf"},
+        prior_options={"std": sigma, "bias_std": sigma},
+        likelihood_options={"noise": "fixed", "noise_std": NOISE},
+    )
+
+
 def kernel(x: np.ndarray, sigma: float, layers: int) -> np.ndarray:
     """Covariance ``(row, row)`` of an infinitely wide network's outputs.
 
@@ -52,16 +72,8 @@ def kernel(x: np.ndarray, sigma: float, layers: int) -> np.ndarray:
         x: inputs ``(row, feature)``; one feature, so that a fan-in of 1 scales nothing.
         sigma: scale of the prior.
         layers: hidden layers of erf units.
-
-    Source: Williams (1997), Computing with Infinite Networks, eq. 11, layer by layer (Lee et al.
-    2018, Deep Neural Networks as Gaussian Processes, eq. 5).
     """
-    found = sigma**2 * (1.0 + x @ x.T)
-    for _ in range(layers):
-        size = 1.0 + 2.0 * np.diag(found)
-        expected = 2.0 / np.pi * np.arcsin(2.0 * found / np.sqrt(np.outer(size, size)))
-        found = sigma**2 * (1.0 + expected)
-    return found
+    return nngp_kernel(make_network(sigma, 1, layers), x)
 
 
 def log_evidence(data: bz.Dataset, sigma: float, layers: int) -> float:
@@ -72,10 +84,7 @@ def log_evidence(data: bz.Dataset, sigma: float, layers: int) -> float:
         sigma: scale of the prior.
         layers: hidden layers.
     """
-    covariance = kernel(data.x, sigma, layers) + NOISE**2 * np.eye(len(data.x))
-    square = data.y @ np.linalg.solve(covariance, data.y)
-    log_det = np.linalg.slogdet(covariance)[1]
-    return float(-0.5 * (square + log_det + len(covariance) * np.log(2.0 * np.pi)))
+    return InfiniteNetwork(make_network(sigma, 1, layers), data).log_evidence
 
 
 def bound(
@@ -91,14 +100,7 @@ def bound(
         steps: of the optimiser.
         seed: of the fits.
     """
-    model = bz.make_model(
-        "mlp",
-        "gaussian",
-        "gaussian",
-        network_options={"widths": [width] * layers, "activation": "erf"},
-        prior_options={"std": sigma, "bias_std": sigma},
-        likelihood_options={"noise": "fixed", "noise_std": NOISE},
-    )
+    model = make_network(sigma, width, layers)
     size = {"chains": 2, "draws": 1000, "warmup": steps, "seed": seed, "progress": False}
     # Where all weights are of the order of sigma, steps of the default size would jump over them.
     small = min(1.0, sigma)

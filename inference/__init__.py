@@ -3,6 +3,13 @@
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.dropping import drop_chains
 from bnnzoo.inference.fitting import fit, resume
+from bnnzoo.inference.gaussian_process import (
+    Conditioned,
+    GaussianProcess,
+    ProcessPrediction,
+    StudentTProcess,
+)
+from bnnzoo.inference.infinite import InfiniteNetwork
 from bnnzoo.inference.laplace_predictive import (
     FunctionMoments,
     function_moments,
@@ -13,12 +20,17 @@ from bnnzoo.inference.run import Run, load_run
 
 __all__ = [
     "Backend",
+    "Conditioned",
     "Flag",
     "FunctionMoments",
+    "GaussianProcess",
+    "InfiniteNetwork",
     "Prediction",
+    "ProcessPrediction",
     "Run",
     "Stage",
     "Step",
+    "StudentTProcess",
     "drop_chains",
     "fit",
     "function_moments",

@@ -2,6 +2,7 @@
 
 from bnnzoo.models.augmentation import Augmentation, AugmentationOptions
 from bnnzoo.models.handwritten import HandwrittenModel
+from bnnzoo.models.infinite import nngp_kernel
 from bnnzoo.models.likelihood import Likelihood
 from bnnzoo.models.model import Model, load_model, make_model
 from bnnzoo.models.network import BoundNetwork, Network
@@ -28,4 +29,5 @@ __all__ = [
     "draw_dataset",
     "load_model",
     "make_model",
+    "nngp_kernel",
 ]

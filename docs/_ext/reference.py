@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 MODULES = (
     *("bnnzoo", "bnnzoo.datasets", "bnnzoo.models", "bnnzoo.inference", "bnnzoo.reports"),
+    "bnnzoo.models.infinite",
     *("bnnzoo.metrics", "bnnzoo.registry", "bnnzoo.options", "bnnzoo.specs", "bnnzoo.errors"),
 )
 """Modules a user imports from. What several have is documented under the first of them."""

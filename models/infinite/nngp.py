@@ -1,0 +1,281 @@
+"""The Gaussian process that a model's network becomes as its hidden layers grow without bound.
+
+The hidden layers are summed over by the central limit theorem, which asks of their weights and of
+the last layer's only that they are independent, of mean 0 and of one finite variance. What is not
+summed over without bound keeps its shape: weights on the inputs, which do not grow in number, and
+biases. They have to be Gaussian.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+from jaxtyping import Float
+from numpyro import handlers
+
+from bnnzoo.errors import InputError
+from bnnzoo.models.infinite.dense import Dense, dense_kernel
+from bnnzoo.models.model import Model
+from bnnzoo.models.networks.mlp import MLP, MLPOptions
+from bnnzoo.models.parameters import ParameterInfo
+from bnnzoo.models.prior import Prior
+
+OPTIONS = {"widths", "activation", "residual", "parameterisation"}
+"""Options of ``mlp`` whose limit is known here."""
+
+
+class Skeleton(NamedTuple):
+    """What a kernel needs of an MLP besides the numbers of its prior: hashable.
+
+    Attributes:
+        activation: its name.
+        residual: by layer, whether the activation before it is added to its own layer's input.
+        infos: kernel and bias of every layer.
+        approximate_inputs: sums over inputs are taken as Gaussian.
+    """
+
+    activation: str
+    residual: tuple[bool, ...]
+    infos: tuple[tuple[ParameterInfo, ParameterInfo], ...]
+    approximate_inputs: bool
+
+
+def nngp_kernel(
+    model: Any, x: Any, x2: Any = None, *, approximate_inputs: bool = False
+) -> np.ndarray:
+    """Prior covariance of an output of a model whose hidden layers are infinitely wide.
+
+    The function values of the network converge in law to a Gaussian process with this covariance
+    and mean 0 as the widths grow, their numbers in ``widths`` being ignored; outputs are
+    independent of each other. Computed in float64 whatever the precision of the caller.
+
+    Priors need not be Gaussian on hidden and last layers: weights of finite variance have the limit
+    of Gaussian weights of that variance. A residual connection around the first layer, which an MLP
+    has where its width happens to be the number of inputs, is not there in the limit.
+
+    Args:
+        model: of network ``mlp``: any depth, activation and parameterisation; residual or not.
+        x: inputs ``(row, *in_shape)``, modelled units (as :meth:`Posterior.predict` takes original
+            ones, scale them first, or use ``bnnzoo.inference.InfiniteNetwork``).
+        x2: others, for the covariance between; None for ``x`` itself.
+        approximate_inputs: take sums over the inputs as Gaussian though the prior of the first
+            layer's weights is not: right for many inputs alike in size, and wrong for few.
+
+    Returns:
+        ``(row, row2)``, squared modelled units; symmetric to the last bit if ``x2`` is not given.
+
+    Raises:
+        InputError: a network or prior without such a limit, or inputs of another shape.
+
+    Source: Lee et al. (2018), eq. 4 and 5; Matthews et al. (2018), theorem 4.
+    """
+    rows = _rows(x, "x")
+    others = None if x2 is None else _rows(x2, "x2")
+    if others is not None and others.shape[1] != rows.shape[1]:
+        raise InputError(f"x2 has {others.shape[1]} features a row, but x {rows.shape[1]}")
+    shape = np.shape(x)[1:] or (1,)
+    skeleton = skeleton_of(model, shape, approximate_inputs)
+    with jax.enable_x64(True):
+        given = None if others is None else jnp.asarray(others)
+        return np.asarray(kernel_of(model.prior, skeleton, jnp.asarray(rows), given))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def kernel_of(
+    prior: Prior,
+    skeleton: Skeleton,
+    x: Float[Array, "row feature"],
+    x2: Float[Array, "row2 feature"] | None = None,
+) -> Float[Array, "row row2"]:
+    """The kernel, traceable in the numbers of the prior.
+
+    Args:
+        prior: of the parameters.
+        skeleton: the network, checked by :func:`skeleton_of`.
+        x: inputs ``(row, feature)``, modelled units.
+        x2: others.
+    """
+    return dense_kernel(x, x2, _layers(prior, skeleton), skeleton.activation)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def variances_of(
+    prior: Prior, skeleton: Skeleton, x: Float[Array, "row feature"]
+) -> Float[Array, " row"]:
+    """Diagonal of the kernel, without the rest of it.
+
+    Args:
+        prior: of the parameters.
+        skeleton: the network, checked by :func:`skeleton_of`.
+        x: inputs ``(row, feature)``, modelled units.
+    """
+    layers = _layers(prior, skeleton)
+    return jax.vmap(lambda row: dense_kernel(row[None], None, layers, skeleton.activation)[0, 0])(x)
+
+
+def skeleton_of(model: Any, in_shape: tuple[int, ...], approximate_inputs: bool) -> Skeleton:
+    """What of a model its limit depends on, once it is known to have one.
+
+    Args:
+        model: the model, bound or not.
+        in_shape: of one input.
+        approximate_inputs: as in :func:`nngp_kernel`.
+
+    Raises:
+        InputError: a network or prior without a limit that is known here.
+    """
+    network = getattr(model, "network", None)
+    if not isinstance(model, Model) or network is None:
+        raise InputError(
+            "a hand-written model has no infinitely wide partner that could be read off it; give "
+            "one of make_model('mlp', ...), or compute its kernel by models.infinite.dense_kernel"
+        )
+    if model.augmentation is not None:
+        raise InputError(
+            f"augmentation {model.augmentation.label!r}: the likelihood of transformed copies is "
+            "not that of a Gaussian process at the rows; leave the augmentation out"
+        )
+    factory = network.factory
+    options = getattr(factory, "keywords", {}).get("options")
+    if getattr(factory, "func", None) is not MLP or not isinstance(options, MLPOptions):
+        raise InputError(
+            f"network {network.label!r} has no infinitely wide limit that is known here; "
+            "choices: mlp (models.infinite has the kernels of convolutions)"
+        )
+    for name, field in MLPOptions.model_fields.items():
+        if name not in OPTIONS and getattr(options, name) != field.default:
+            raise InputError(
+                f"network.{name} = {getattr(options, name)!r}: its infinitely wide limit is not "
+                f"known here; the default is {field.default!r}"
+            )
+    if not isinstance(options.residual, bool):
+        raise InputError(
+            f"network.residual = {options.residual!r}: its infinitely wide limit is not known "
+            "here; choices: True, False"
+        )
+    if model.bound is not None and model.bound.in_shape != in_shape:
+        raise InputError(f"inputs of shape {in_shape}, but the model's are {model.bound.in_shape}")
+    bound = model.bound or network.bind(in_shape, model.likelihood.head(model.outputs or 1))
+    model.prior.check(bound.infos)
+    by_path = {info.path: info for info in bound.infos}
+    count = len(options.widths) + 1
+    pairs = tuple(
+        (by_path[f"layers.{i}.kernel"], by_path[f"layers.{i}.bias"]) for i in range(count)
+    )
+    residual = [False, False]
+    residual += [options.residual and a == b for a, b in itertools.pairwise(options.widths)]
+    found = Skeleton(options.activation, tuple(residual[:count]), pairs, approximate_inputs)
+    _check(model.prior, found)
+    return found
+
+
+def _rows(x: Any, name: str) -> np.ndarray:
+    rows = np.asarray(x, float)
+    if rows.ndim == 0 or 0 in rows.shape:
+        raise InputError(f"{name} of shape {rows.shape}: rows of inputs are needed")
+    rows = rows.reshape(len(rows), -1)
+    if not np.isfinite(rows).all():
+        raise InputError(f"{name} holds a value that is not finite")
+    return rows
+
+
+# -- the numbers of a prior ----------------------------------------------------------------------
+
+
+def _layers(prior: Prior, skeleton: Skeleton) -> list[Dense]:
+    laws = _laws(prior, skeleton)
+    layers = []
+    for number, (kernel, bias) in enumerate(skeleton.infos):
+        # ntk layers divide by the root of the fan-in themselves.
+        times = 1.0 if kernel.forward_scaled else float(kernel.fan_in)
+        variance = jnp.broadcast_to(laws[kernel.path].variance, kernel.shape)[:, 0]
+        weight = times * (variance if number == 0 else variance[0])
+        own = jnp.broadcast_to(laws[bias.path].variance, bias.shape)[0]
+        layers.append(Dense(weight, own, 1.0 if skeleton.residual[number] else None))
+    return layers
+
+
+def _laws(prior: Prior, skeleton: Skeleton) -> dict[str, dist.Distribution]:
+    """The law of a parameter's elements by path, batch shape that of one element or of all."""
+    infos = [info for pair in skeleton.infos for info in pair]
+    zeros = {info.path: jnp.zeros(info.shape) for info in infos}
+    with (
+        handlers.trace() as trace,
+        handlers.seed(rng_seed=0),
+        handlers.substitute(data=zeros),
+    ):
+        prior.sample(infos)
+    sites = {name: site for name, site in trace.items() if site["type"] == "sample"}
+    for name in sites:
+        if name not in zeros:
+            raise InputError(
+                f"prior: {name!r} is sampled with the weights, so the limit is a mixture of "
+                "Gaussian processes and none itself; fix it, or choose a prior without "
+                "hyper-parameters (for a random scale of the last layer: StudentTProcess)"
+            )
+    for path in zeros:
+        if path not in sites:
+            raise InputError(f"prior of {path!r}: it is no random variable of its own")
+    return {info.path: _elements(sites[info.path]["fn"], info) for info in infos}
+
+
+def _elements(law: dist.Distribution, info: ParameterInfo) -> dist.Distribution:
+    while isinstance(law, dist.Independent):
+        law = law.base_dist
+    if law.event_shape != ():
+        raise InputError(
+            f"prior of {info.path!r}: its elements are not independent ({type(law).__name__}), "
+            "and the central limit theorem as used here asks that of them"
+        )
+    while isinstance(law, dist.ExpandedDistribution):
+        law = law.base_dist
+    return law
+
+
+def _check(prior: Prior, skeleton: Skeleton) -> None:
+    """Raise where the limit is not Gaussian or its covariance not a recursion of variances."""
+    with jax.enable_x64(True):
+        laws = _laws(prior, skeleton)
+    for number, pair in enumerate(skeleton.infos):
+        for info in pair:
+            law = laws[info.path]
+            where = f"prior of {info.path!r}"
+            try:
+                variance, mean = np.asarray(law.variance), np.asarray(law.mean)
+            except NotImplementedError:
+                raise InputError(
+                    f"{where}: the variance of {type(law).__name__} has no closed form here"
+                ) from None
+            if not np.isfinite(variance).all():
+                raise InputError(
+                    f"{where}: {type(law).__name__} has no finite variance, so the network does "
+                    "not become a Gaussian process (but a stable one) as it grows"
+                )
+            if not (mean == 0).all():
+                raise InputError(f"{where}: its mean is not 0, as the limit needs")
+            by_input = number == 0 and info.role == "kernel"
+            spread = np.broadcast_to(variance, info.shape)
+            if not (spread == (spread[:, :1] if by_input else spread.flat[0])).all():
+                raise InputError(
+                    f"{where}: variances differ between units, which have none of their own in "
+                    "the limit"
+                )
+            gaussian = isinstance(law, dist.Normal)
+            if info.role == "bias" and not gaussian:
+                raise InputError(
+                    f"{where}: {type(law).__name__}, but a bias is not summed over, so it has to "
+                    "be Gaussian for the limit to be"
+                )
+            if by_input and not gaussian and not skeleton.approximate_inputs:
+                raise InputError(
+                    f"{where}: {type(law).__name__}, but there are {info.shape[0]} inputs however "
+                    "wide the network, so their weights have to be Gaussian (a rule for "
+                    f"{info.path!r} with name = 'gaussian'; or approximate_inputs=True)"
+                )
