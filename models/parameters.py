@@ -26,6 +26,8 @@ class ParameterInfo:
         gain: gain of the network's activation for a kernel, else 1.
         forward_scaled: the module multiplies by 1/sqrt(fan_in) itself (``ntk``).
         keys: the path as the module's own keys, whole numbers in lists.
+        reads_input: a kernel that is applied to the network's inputs, no other kernel before it.
+        writes_output: a kernel whose result goes to the network's outputs through no other.
     """
 
     path: str
@@ -35,6 +37,8 @@ class ParameterInfo:
     gain: float
     forward_scaled: bool
     keys: tuple[str | int, ...] = ()
+    reads_input: bool = False
+    writes_output: bool = False
 
     @property
     def unit(self) -> float:

@@ -68,7 +68,7 @@ VARIANTS = {
     ],
     ("priors", "gaussian"): [{"rules": {"*": {"name": "laplace"}}}],
     ("priors", "student-t"): [{"df": 1.5, "match": "iqr"}],
-    ("priors", "hierarchical"): [{"shape": 1.0, "rate": 1.0}],
+    ("priors", "hierarchical-gaussian"): [{"shape": 1.0, "rate": 1.0}],
 }
 
 
@@ -342,7 +342,7 @@ def quick_rows():
     it. One model for all of them: its other programs are compiled once.
     """
     easy = ("gaussian", "categorical", 1.0, 1.0, "float32")
-    hard = ("hierarchical", "gaussian", 0.3, 0.5, "float64")
+    hard = ("hierarchical-gaussian", "gaussian", 0.3, 0.5, "float64")
     names = ("prior", "likelihood", "posterior_temperature", "likelihood_temperature", "dtype")
     pairs = [(backend, hard) for backend in FACTORS["backend"]]
     pairs += [("hmc", easy), ("elliptical-slice", easy), ("mc-dropout", easy)]
