@@ -8,11 +8,13 @@ from, and backwards with what each kernel's result goes to.
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from bnnzoo.errors import InputError, hint
 from bnnzoo.models.parameters import ParameterInfo
 
 _MOVING = frozenset(
@@ -184,3 +186,38 @@ def _body(equation: Any) -> Jaxpr | None:
         if isinstance(body, Jaxpr) and len(body.invars) == len(equation.invars):
             return body if len(body.outvars) == len(equation.outvars) else None
     return None
+
+
+def chosen(
+    infos: Sequence[ParameterInfo], pattern: str | None, end: str, option: str
+) -> tuple[ParameterInfo, ...]:
+    """The kernels at one end of a network, or those that a pattern names.
+
+    Args:
+        infos: of the network, or those a rule is for.
+        pattern: shell-style pattern of paths, or None to take what the program says.
+        end: attribute that says so, ``reads_input`` or ``writes_output``.
+        option: name of the option that the pattern is, for messages.
+
+    Raises:
+        InputError: there is none.
+    """
+    kernels = [info for info in infos if info.role == "kernel"]
+    if pattern is not None:
+        found = [info for info in kernels if fnmatch.fnmatchcase(info.path, pattern)]
+        if not found:
+            paths = [info.path for info in kernels]
+            raise InputError(
+                f"prior.{option} = {pattern!r} matches no kernel{hint(pattern, paths)}"
+            )
+        return tuple(found)
+    found = [info for info in kernels if getattr(info, end)]
+    if not found:
+        what = {
+            "reads_input": "is applied to the network's inputs",
+            "writes_output": "is the last before the network's outputs",
+        }[end]
+        raise InputError(
+            f"no kernel of {', '.join(i.path for i in infos)} {what}; name it in prior.{option}"
+        )
+    return tuple(found)

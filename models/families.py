@@ -71,3 +71,50 @@ class GeneralisedNormal(dist.Distribution):
         lgamma = jax.scipy.special.gammaln
         ratio = jnp.exp(lgamma(3.0 / self.beta) - lgamma(1.0 / self.beta))
         return jnp.broadcast_to(self.scale**2 * ratio, self.batch_shape)
+
+
+class BalancedSphere(dist.Distribution):
+    """Columns uniform on the sphere of those that add up to 0: a law without a density.
+
+    Args:
+        shape: of the array; a column is everything but its last axis.
+        width: root mean square of a column's elements.
+    """
+
+    support = constraints.real_vector
+    pytree_data_fields = ("width",)
+
+    def __init__(self, shape: tuple[int, ...], width: ArrayLike) -> None:
+        self.width = width
+        super().__init__((), tuple(shape), validate_args=False)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Gaussian draws, balanced."""
+        base = jax.random.normal(key, (*sample_shape, *self.event_shape))
+        return balanced(base, self.width, len(sample_shape))
+
+    @property
+    def mean(self) -> Array:
+        """Zero."""
+        return jnp.zeros(self.event_shape)
+
+    @property
+    def variance(self) -> Array:
+        """The squared width."""
+        return jnp.full(self.event_shape, self.width) ** 2
+
+
+def balanced(base: Array, width: ArrayLike, leading: int = 0) -> Array:
+    """Columns shifted to mean 0 and then brought to root mean square ``width``.
+
+    Args:
+        base: any array; a column of equal elements, which has no direction, gives zeros.
+        width: root mean square.
+        leading: number of leading axes that belong to no column.
+    """
+    axes = tuple(range(leading, base.ndim - 1))
+    centred = base - jnp.mean(base, axes, keepdims=True)
+    square = jnp.mean(centred**2, axes, keepdims=True)
+    # sqrt has no derivative at 0, and NaN is not one.
+    flat = square == 0.0
+    return jnp.where(flat, 0.0, width * centred / jnp.sqrt(jnp.where(flat, 1.0, square)))

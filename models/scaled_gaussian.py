@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 from jax import Array
@@ -77,14 +76,3 @@ class ScaledGaussian(Prior):
 def centre_of(info: ParameterInfo) -> float:
     """Mean of a parameter under every prior here: 1 for the scale of a normalisation, else 0."""
     return 1.0 if info.role == "scale" else 0.0
-
-
-def along(scale: Array, info: ParameterInfo, axis: int) -> Array:
-    """One scale for each index of an axis, of a shape that broadcasts to the parameter's.
-
-    Args:
-        scale: ``(size of the axis,)``.
-        info: the parameter.
-        axis: counted from the last, -1.
-    """
-    return jnp.reshape(scale, (-1,) + (1,) * (-1 - axis))

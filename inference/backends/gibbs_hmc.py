@@ -296,10 +296,11 @@ def _doubled(leaf: Any) -> Array:
         "choose it": "layer variances are learned (prior hierarchical-gaussian)",
     },
     notes="Exact at every temperature. For models with InverseGamma variances of Gaussian sites or "
-    "of a Gaussian likelihood (prior 'hierarchical-gaussian', or hand-written): given the rest such a "
-    "variance is inverse-gamma with shape (a + 1)/T - 1 + d/2 and rate (b + |w|^2/(2 s^2))/T. That "
-    "it is so is checked numerically before the run. HMC is as in backend hmc, on the remaining "
-    "sites. Derivatives for the variances do not pass through the network and are not counted.",
+    "of a Gaussian likelihood (prior 'hierarchical-gaussian', or hand-written): given the rest "
+    "such a variance is inverse-gamma with shape (a + 1)/T - 1 + d/2 and rate (b + |w|^2/(2 "
+    "s^2))/T. That it is so is checked numerically before the run. HMC is as in backend hmc, on "
+    "the remaining sites. Derivatives for the variances do not pass through the network and are "
+    "not counted.",
 )
 def gibbs_hmc(options: GibbsHMCOptions) -> GibbsHMC:
     """The backend of these options."""
