@@ -95,11 +95,11 @@ class InverseGammaScale(ScaledGaussian):
     "default) bias, which given v ~ InverseGamma(a, b) have their variances multiplied by v: site "
     "network.output_variance (rule<number>.output_variance for the parameters of a rule). In the "
     "limit of infinite width functions are a Student-t process of 2a degrees of freedom and scale "
-    "(b/a) K, K the Gaussian network's kernel. With the default b = a - 1 the variance of functions "
-    "is the Gaussian network's. Noise of the likelihood is not multiplied. The output layer's "
-    "kernels are those whose results reach the outputs through no other kernel, read off the "
-    "network's program; they share one v; the option output names them instead. gibbs-hmc draws v "
-    "exactly. The posterior at temperature T needs T < a + 1.",
+    "(b/a) K, K the Gaussian network's kernel. With the default b = a - 1 functions have the "
+    "variance of the Gaussian network's. Noise of the likelihood is not multiplied. The output "
+    "layer's kernels are those whose results reach the outputs through no other kernel, read off "
+    "the network's program; they share one v; the option output names them instead. gibbs-hmc "
+    "draws v exactly. The posterior at temperature T needs T < a + 1.",
 )
 def inverse_gamma_scale(options: InverseGammaScaleOptions) -> InverseGammaScale:
     """The prior of these options."""

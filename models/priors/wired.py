@@ -106,7 +106,7 @@ class Wired(Prior):
     "the sites are <path>.base ~ N(0, 1), which is centred and brought to length r; the kernel "
     "itself is in a run's draws under its path. A temperature changes the base and not the kernel: "
     "a uniform law to any power is uniform. With std 1 and an activation that keeps unit variance "
-    "(1.713 relu) deep layers neither grow nor fade: the mean of a layer's inputs is balanced away. "
+    "(1.713 relu) deep layers neither grow nor fade: the mean of their inputs is balanced away. "
     "Point estimates (map, deep-ensemble) are of the base, whose length they shrink in vain. "
     "Kernels of fan-in below 3 are refused.",
 )
