@@ -220,6 +220,28 @@ def test_noise_and_a_vector_of_variances_are_blocks_too():
         backend_of().check(post)
 
 
+@pytest.mark.validate
+@pytest.mark.parametrize("prior", ["ard", "inverse-gamma-scale"])
+def test_variances_at_a_networks_ends_are_blocks_too(prior):
+    """An input's has the weights out of it, the output layer's its kernel and bias."""
+    model = bz.make_model(prior=prior, network_options={"widths": [4]})
+    T = 0.3
+    with precision("float64"):
+        post = Posterior(model, data_of(), T)
+        backend_of().check(post)
+        u = jax.random.normal(jax.random.key(1), (post.dimension,))
+        values = {name: np.asarray(v) for name, v in post.constrain(u).items()}
+        (name,) = (s.name for s in post.sites if s.name.endswith("variance"))
+        shape, rate = conditional_of(post, [name], u)
+    if prior == "ard":
+        size, squares = 4, (values["layers.0.kernel"] ** 2).sum(1) / (1 / 3)
+    else:
+        kernel, bias = values["layers.1.kernel"], values["layers.1.bias"]
+        size, squares = 5, (kernel**2).sum() / (1 / 4) + (bias**2).sum()
+    np.testing.assert_allclose(shape, 4.0 / T - 1 + size / 2, rtol=1e-9)
+    np.testing.assert_allclose(rate, (2.0 + 0.5 * squares) / T, rtol=1e-9)
+
+
 # -- refusals ----------------------------------------------------------------------------------
 
 
