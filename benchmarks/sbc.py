@@ -95,7 +95,7 @@ CASES = {
     "linear, T=0.1": Case(linear, True, 0.1),
     "network, T=1": Case(network, False, 1.0),
     "network, T=0.1": Case(network, True, 0.1),
-    "hierarchy, T=1": Case(functools.partial(network, prior="hierarchical"), False, 1.0),
+    "hierarchy, T=1": Case(functools.partial(network, prior="hierarchical-gaussian"), False, 1.0),
 }
 
 

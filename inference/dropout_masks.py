@@ -63,6 +63,11 @@ def masked_kernels(posterior: Posterior) -> tuple[Masked, ...]:
                 f"mc-dropout: kernel {info.path!r} of shape {info.shape} has no row for each unit "
                 f"below; only dense layers and convolutions do {ABLE}"
             )
+        if info.path not in sites:
+            raise InputError(
+                f"mc-dropout: kernel {info.path!r} is made from other sites by its prior, which "
+                f"has no density of a dropped weight {ABLE}"
+            )
         if not sites[info.path].free:
             raise InputError(
                 f"mc-dropout: kernel {info.path!r} has a prior that does not hold 0, which a "

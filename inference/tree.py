@@ -107,6 +107,7 @@ def site_draws(posterior: Posterior, u: Draws) -> store.Stream:
         u: unconstrained draws.
     """
     shapes = {f"posterior/{tree_name(s.name)}": s.shape for s in posterior.sites}
+    shapes |= {f"posterior/{tree_name(i.path)}": i.shape for i in posterior.derived}
     bound = [s for s in posterior.sites if not s.free]
     shapes |= {f"unconstrained_posterior/{tree_name(s.name)}": s.free_shape for s in bound}
     values = ConstrainedDraws(posterior, u)

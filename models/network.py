@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from jax import Array
 from jaxtyping import Float
 
 from bnnzoo.errors import InputError
+from bnnzoo.models.ends import with_ends
 from bnnzoo.models.parameters import ParameterInfo, parameter_infos
 
 if TYPE_CHECKING:
@@ -84,20 +86,20 @@ class Network:
         if not bound.infos:
             raise InputError(f"{self.label}: the module has no nnx.Param to give a prior to")
         try:
-            shape = jax.eval_shape(
-                bound.apply,
+            program, made = jax.make_jaxpr(bound.apply, return_shape=True)(
                 {i.path: jax.ShapeDtypeStruct(i.shape, "float32") for i in bound.infos},
                 jax.ShapeDtypeStruct((2, *in_shape), "float32"),
-            ).shape
+            )
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{self.label}: does not run on inputs {in_shape}: {_line(error)}"
             ) from error
-        if shape != (2, outputs):
+        if made.shape != (2, outputs):
             raise InputError(
-                f"{self.label}: returns shape {shape} for 2 rows, where (2, {outputs}) is needed"
+                f"{self.label}: returns shape {made.shape} for 2 rows, where (2, {outputs}) is "
+                "needed"
             )
-        return bound
+        return dataclasses.replace(bound, infos=with_ends(bound.infos, program.jaxpr))
 
 
 @dataclass(frozen=True)

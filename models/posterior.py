@@ -20,6 +20,7 @@ from bnnzoo.models.augmentation import class_logits
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.layout import find_sites, site_shapes
 from bnnzoo.models.network import BoundNetwork
+from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.models.score import Scored, Site
 
 if TYPE_CHECKING:
@@ -106,6 +107,14 @@ class Posterior:
         return None if isinstance(self.model, HandwrittenModel) else self.model.bound
 
     @property
+    def derived(self) -> tuple[ParameterInfo, ...]:
+        """Network parameters that are no latent sites but functions of some (non-centred)."""
+        if self.network is None:
+            return ()
+        latent = {site.name for site in self.sites}
+        return tuple(info for info in self.network.infos if info.path not in latent)
+
+    @property
     def rows(self) -> int:
         """Number of training rows."""
         return int(self.x.shape[0])
@@ -181,12 +190,13 @@ class Posterior:
     # -- coordinates -------------------------------------------------------------------------
 
     def constrain(self, u: Float[Array, " dim"]) -> dict[str, Array]:
-        """Constrained value of every latent site.
+        """Constrained value of every latent site, and of network parameters made from them.
 
         Args:
             u: unconstrained vector ``(dim,)``.
         """
-        return self._score(u).values
+        seen = self._score(u)
+        return seen.values | self._derived_values(seen)
 
     def unconstrain(self, values: Mapping[str, ArrayLike]) -> Float[Array, " dim"]:
         """The flat unconstrained vector ``(dim,)`` of constrained values.
@@ -217,9 +227,10 @@ class Posterior:
         """Function and target distribution on new rows, modelled units, never tempered.
 
         Args:
-            values: constrained value of every latent site.
+            values: constrained value of every latent site; what is made from them is made anew.
             x: inputs, modelled units.
         """
+        values = {site.name: values[site.name] for site in self.sites}
         seen = score.run_predictive(self.model, x, values)
         fn = _target(seen)
         classes = jnp.issubdtype(self.y.dtype, jnp.integer)
@@ -232,7 +243,7 @@ class Posterior:
                 f = f if one_a_class else getattr(fn, "logits", f)
             f = fn.mean if f is None else f
         else:
-            f = self.model.function({**values, **seen.deterministic}, x)
+            f = self.model.function(seen.values | self._derived_values(seen), x)
         f = jnp.broadcast_to(f, (x.shape[0],)) if jnp.ndim(f) == 0 else f
         return Predictive(f.reshape(f.shape[0], -1), fn)
 
@@ -333,6 +344,9 @@ class Posterior:
     def _score(self, u: Array, batch: Array | None = None) -> Scored:
         x, y = (self.x, self.y) if batch is None else (self.x[batch], self.y[batch])
         return score.run(self.model, x, y, score.from_vector(u, self.sites))
+
+    def _derived_values(self, seen: Scored) -> dict[str, Array]:
+        return {info.path: seen.deterministic[info.path] for info in self.derived}
 
     def _log_likelihood(self, seen: Scored, batch: Array | None) -> Array:
         total = jnp.zeros(())

@@ -65,25 +65,38 @@ class Prior(ABC):
     belong to one parameter, or :meth:`sample`.
     """
 
+    @property
+    def shapes_biases(self) -> bool:
+        """Whether its options say more of biases and normalisation scales than ``bias_std``."""
+        return False
+
     @abstractmethod
     def distribution(self, info: ParameterInfo, direct: bool = False) -> dist.Distribution:
         """Distribution of one parameter, its shape a single event.
+
+        Where hyper-parameters are sampled too, it is that given scales of 1.
 
         Args:
             info: the parameter.
             direct: a rule asked for this family by name, so it holds for biases too.
         """
 
-    def sample(self, infos: Sequence[ParameterInfo]) -> dict[str, Array]:
+    def sample(
+        self, infos: Sequence[ParameterInfo], direct: bool = False, within: str = "network"
+    ) -> dict[str, Array]:
         """Sample every parameter under its path, inside a NumPyro model.
 
+        A parameter that is made from other sites is a ``numpyro.deterministic`` under its path.
+
         Args:
-            infos: the parameters of the network.
+            infos: the parameters this is the prior of: all of the network, or those of a rule.
+            direct: as in :meth:`distribution`.
+            within: beginning of the names of sites that belong to all of them.
 
         Returns:
             Value by path.
         """
-        return {i.path: self.sample_parameter(i) for i in infos}
+        return {i.path: self.sample_parameter(i, direct) for i in infos}
 
     def sample_parameter(self, info: ParameterInfo, direct: bool = False) -> Array:
         """Sample one parameter, and first any hyper-parameter of its own, inside a NumPyro model.
@@ -113,7 +126,7 @@ class Prior(ABC):
         """Raise where this prior does not fit the network; most fit all.
 
         Args:
-            infos: the parameters of the network.
+            infos: the parameters this is the prior of, as in :meth:`sample`.
 
         Raises:
             InputError: a parameter it cannot be a prior of.
@@ -175,35 +188,56 @@ class RuledPrior(Prior):
         prior, named = self._of(info)
         return prior.distribution(info, named)
 
-    def sample_parameter(self, info: ParameterInfo, direct: bool = False) -> Array:
-        """See :meth:`Prior.sample_parameter`."""
-        prior, named = self._of(info)
-        return prior.sample_parameter(info, named)
+    def sample(
+        self, infos: Sequence[ParameterInfo], direct: bool = False, within: str = "network"
+    ) -> dict[str, Array]:
+        """See :meth:`Prior.sample`; each rule's parameters, and those of none, by themselves."""
+        made: dict[str, Array] = {}
+        groups = self._groups(infos)
+        for info in infos:
+            number = self._number(info)
+            prior, named = self._rule(number)
+            if type(prior).sample is Prior.sample:
+                made[info.path] = prior.sample_parameter(info, named)
+            elif info.path not in made:
+                label = within if number is None else f"rule{number}"
+                made |= prior.sample(groups[number], named, label)
+        return made
 
     def _of(self, info: ParameterInfo) -> tuple[Prior, bool]:
         """The prior of one parameter, and whether a rule named it."""
-        place = self._place(info)
-        if place is not None:
-            return self.priors[place], self.direct[place]
+        return self._rule(self._number(info))
+
+    def _number(self, info: ParameterInfo) -> int | None:
+        """Number of the rule that decides for a parameter; None is the base."""
+        for number, pattern in reversed(list(enumerate(self.patterns))):
+            if fnmatch.fnmatchcase(info.path, pattern):
+                return number
         if self.base is None:
             raise InputError(f"no prior rule matches parameter {info.path!r}")
-        return self.base, False
-
-    def _place(self, info: ParameterInfo) -> int | None:
-        """Number of the rule that decides on a parameter; None where the base does."""
-        for place in reversed(range(len(self.patterns))):
-            if fnmatch.fnmatchcase(info.path, self.patterns[place]):
-                return place
         return None
+
+    def _rule(self, number: int | None) -> tuple[Prior, bool]:
+        if number is None:
+            assert self.base is not None
+            return self.base, False
+        return self.priors[number], self.direct[number]
+
+    def _groups(self, infos: Sequence[ParameterInfo]) -> dict[int | None, list[ParameterInfo]]:
+        """The parameters of each rule that decides for some, in the order they are met."""
+        groups: dict[int | None, list[ParameterInfo]] = {}
+        for info in infos:
+            groups.setdefault(self._number(info), []).append(info)
+        return groups
 
     def bind(self, infos: Sequence[ParameterInfo], data: Dataset | None) -> RuledPrior:
         """See :meth:`Prior.bind`; each prior sees the parameters that are its own."""
-
-        def own(place: int | None) -> list[ParameterInfo]:
-            return [i for i in infos if self._place(i) == place]
-
-        priors = tuple(prior.bind(own(n), data) for n, prior in enumerate(self.priors))
-        base = self.base if self.base is None else self.base.bind(own(None), data)
+        groups = self._groups(infos)
+        priors = tuple(
+            prior.bind(groups[number], data) if number in groups else prior
+            for number, prior in enumerate(self.priors)
+        )
+        base = self.base.bind(groups[None], data) if self.base and None in groups else self.base
         return replace(self, base=base, priors=priors)
 
     def check(self, infos: Sequence[ParameterInfo]) -> None:
@@ -217,18 +251,14 @@ class RuledPrior(Prior):
                 )
             if not named and self.base is not None and all(_plain(i) for i in matched):
                 same = getattr(prior, "bias_std", None) == getattr(self.base, "bias_std", None)
+                same = same and not (prior.shapes_biases or self.base.shapes_biases)
                 if same and prior != self.base:
                     raise InputError(
                         f"prior rule {pattern!r} has no effect: it matches biases or normalisation "
                         "scales alone, whose width is bias_std; set that, or name a prior"
                     )
-        for info in infos:
-            self._of(info)
-        for place, prior in enumerate(self.priors):
-            prior.check([i for i in infos if self._place(i) == place] or list(infos))
-        own = [i for i in infos if self._place(i) is None]
-        if self.base is not None and own:
-            self.base.check(own)
+        for number, own in self._groups(infos).items():
+            self._rule(number)[0].check(own)
 
 
 def _plain(info: ParameterInfo) -> bool:

@@ -19,6 +19,7 @@ from jax import Array
 
 from bnnzoo.errors import TemperatureError
 from bnnzoo.models.correlated import CorrelatedNormal
+from bnnzoo.models.families import GeneralisedNormal
 
 Rule = Callable[[Any, Any], dist.Distribution]
 
@@ -43,6 +44,10 @@ def _multivariate_normal(d: dist.MultivariateNormal, T: Array) -> dist.Distribut
 
 def _laplace(d: dist.Laplace, T: Array) -> dist.Distribution:
     return dist.Laplace(d.loc, d.scale * T)
+
+
+def _generalised_normal(d: GeneralisedNormal, T: Array) -> dist.Distribution:
+    return GeneralisedNormal(d.beta, d.loc, d.scale * T ** (1.0 / d.beta))
 
 
 def _exponential(d: dist.Exponential, T: Array) -> dist.Distribution:
@@ -110,6 +115,7 @@ _RULES: dict[type, Rule] = {
     dist.LogNormal: _log_normal,
     dist.MultivariateNormal: _multivariate_normal,
     dist.Laplace: _laplace,
+    GeneralisedNormal: _generalised_normal,
     dist.Exponential: _exponential,
     dist.StudentT: _student_t,
     dist.Cauchy: _cauchy,

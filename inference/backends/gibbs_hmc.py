@@ -95,7 +95,7 @@ class GibbsHMC(HMC):
         if not found:
             raise InputError(
                 f"gibbs-hmc: the model has no inverse-gamma site whose conditional it could draw "
-                f"from {others}; prior 'hierarchical' has one a layer"
+                f"from {others}; prior 'hierarchical-gaussian' has one a layer"
             )
         for name in self.variances or ():
             if name not in found:
@@ -293,13 +293,14 @@ def _doubled(leaf: Any) -> Array:
         "bias": "none",
         "a draw costs": "as hmc, and an exact draw of every variance",
         "memory": "a few vectors of the parameters",
-        "choose it": "layer variances are learned (prior hierarchical)",
+        "choose it": "layer variances are learned (prior hierarchical-gaussian)",
     },
     notes="Exact at every temperature. For models with InverseGamma variances of Gaussian sites or "
-    "of a Gaussian likelihood (prior 'hierarchical', or hand-written): given the rest such a "
-    "variance is inverse-gamma with shape (a + 1)/T - 1 + d/2 and rate (b + |w|^2/(2 s^2))/T. That "
-    "it is so is checked numerically before the run. HMC is as in backend hmc, on the remaining "
-    "sites. Derivatives for the variances do not pass through the network and are not counted.",
+    "of a Gaussian likelihood (prior 'hierarchical-gaussian', or hand-written): given the rest "
+    "such a variance is inverse-gamma with shape (a + 1)/T - 1 + d/2 and rate (b + |w|^2/(2 "
+    "s^2))/T. That it is so is checked numerically before the run. HMC is as in backend hmc, on "
+    "the remaining sites. Derivatives for the variances do not pass through the network and are "
+    "not counted.",
 )
 def gibbs_hmc(options: GibbsHMCOptions) -> GibbsHMC:
     """The backend of these options."""

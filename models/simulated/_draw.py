@@ -121,7 +121,9 @@ def _function(
     model: Model | HandwrittenModel, latent: dict[str, Any], x: Any, sites: dict[str, Any]
 ) -> np.ndarray | None:
     if isinstance(model, Model):
-        return np.asarray(model.function(latent, x))
+        # A parameter that its prior makes from other sites is no latent site itself.
+        values = {k: site["value"] for k, site in sites.items() if site["type"] == "deterministic"}
+        return np.asarray(model.function(values | latent, x))
     f = sites.get("f", {"type": ""})
     return np.asarray(f["value"]) if f["type"] == "deterministic" else None
 

@@ -79,7 +79,7 @@ NAMES = {
         [*FIT, "--backend", "gibbs-hmc"],
         "no inverse-gamma site",
         "nuts, hmc",
-        "'hierarchical'",
+        "'hierarchical-gaussian'",
     ),
     "option of data": ([*FIT, "--set", "data.test_sise=0.2"], "data.test_sise", "'test_size'"),
     "section": ([*FIT, "--set", "netwrk.widths=[3]"], "netwrk", "'network'"),

@@ -16,7 +16,7 @@ OTHERS = ("nuts", "adjusted-mclmc", "gibbs-hmc")
 def test_nothing_is_tuned_once_sampling_begins(backend):
     """A step size that goes on adapting to the draws makes no exact sampler."""
     data = bz.load_dataset("gap", n=20, seed=0)
-    prior = "hierarchical" if backend == "gibbs-hmc" else "gaussian"
+    prior = "hierarchical-gaussian" if backend == "gibbs-hmc" else "gaussian"
     model = bz.make_model(prior=prior, network_options={"widths": [3]})
     run = bz.fit(model, data, backend, chains=2, draws=30, warmup=60, progress=False)
     stats = run.tree["sample_stats"]

@@ -177,7 +177,10 @@ def worst_independent(draws, mean, covariance):
     [
         ("laplace", "site 'layers.0.kernel' has a Laplace prior;"),
         ("student-t", "site 'layers.0.kernel' has a StudentT prior;"),
-        ("hierarchical", "'layers.0.kernel' has a Normal prior that depends on other sites;"),
+        (
+            "hierarchical-gaussian",
+            "'layers.0.kernel' has a Normal prior that depends on other sites;",
+        ),
     ],
 )
 def test_other_priors_are_refused_by_name(prior, said):

@@ -138,7 +138,7 @@ def conditional_of(post, names, u):
 )
 def test_the_conditional_of_a_layer_is_the_formula(T, L):
     model = bz.make_model(
-        prior="hierarchical",
+        prior="hierarchical-gaussian",
         prior_options={"shape": 2.5, "rate": 0.7, "std": 1.3},
         network_options={"widths": [4, 3]},
     )
@@ -158,6 +158,41 @@ def test_the_conditional_of_a_layer_is_the_formula(T, L):
                 w, s = np.asarray(values[path]), 1.3 * infos[path].unit
                 expected = (2.5 + 1) / T - 1 + w.size / 2, (0.7 + (w**2).sum() / (2 * s**2)) / T
                 np.testing.assert_allclose((shape[k], rate[k]), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("share", "T", "L"),
+    [
+        ("network", 0.1, 2.0),
+        pytest.param("layer", 1.0, 1.0, marks=pytest.mark.validate),
+    ],
+)
+def test_a_variance_that_parameters_share_counts_all_of_them(share, T, L):
+    """Shape (a + 1)/T - 1 + d/2 and rate (b + sum |w|^2 / (2 s^2))/T over a layer or a network."""
+    model = bz.make_model(
+        prior="hierarchical-gaussian",
+        prior_options={"shape": 2.5, "rate": 0.7, "std": 1.3, "bias_std": 0.4, "share": share,
+                       "bias_variance": True},
+        network_options={"widths": [4]},
+    )  # fmt: skip
+    with precision("float64"):
+        post = Posterior(model, data_of(), T, L)
+        backend_of().check(post)
+        u = jax.random.normal(jax.random.key(1), (post.dimension,))
+        values = post.constrain(u)
+        names = [s.name for s in post.sites if s.name.endswith(".variance")]
+        assert names == {"layer": ["layers.0.variance", "layers.1.variance"],
+                         "network": ["network.variance"]}[share]  # fmt: skip
+        shape, rate = conditional_of(post, names, u)
+        for k, name in enumerate(names):
+            group = name.removesuffix("variance").removeprefix("network.")
+            infos = [i for i in post.model.bound.infos if i.path.startswith(group)]
+            z = np.concatenate([
+                np.ravel(values[i.path]) / (1.3 * i.unit if i.role == "kernel" else 0.4)
+                for i in infos
+            ])  # fmt: skip
+            expected = 3.5 / T - 1 + z.size / 2, (0.7 + 0.5 * (z**2).sum()) / T
+            np.testing.assert_allclose((shape[k], rate[k]), expected, rtol=1e-9)
 
 
 def test_noise_and_a_vector_of_variances_are_blocks_too():
@@ -183,6 +218,28 @@ def test_noise_and_a_vector_of_variances_are_blocks_too():
     np.testing.assert_allclose(rate[3], 0.5 / T + (residuals**2).sum() / (2 * T * L))
     with precision("float64"):
         backend_of().check(post)
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("prior", ["ard", "inverse-gamma-scale"])
+def test_variances_at_a_networks_ends_are_blocks_too(prior):
+    """An input's has the weights out of it, the output layer's its kernel and bias."""
+    model = bz.make_model(prior=prior, network_options={"widths": [4]})
+    T = 0.3
+    with precision("float64"):
+        post = Posterior(model, data_of(), T)
+        backend_of().check(post)
+        u = jax.random.normal(jax.random.key(1), (post.dimension,))
+        values = {name: np.asarray(v) for name, v in post.constrain(u).items()}
+        (name,) = (s.name for s in post.sites if s.name.endswith("variance"))
+        shape, rate = conditional_of(post, [name], u)
+    if prior == "ard":
+        size, squares = 4, (values["layers.0.kernel"] ** 2).sum(1) / (1 / 3)
+    else:
+        kernel, bias = values["layers.1.kernel"], values["layers.1.bias"]
+        size, squares = 5, (kernel**2).sum() / (1 / 4) + (bias**2).sum()
+    np.testing.assert_allclose(shape, 4.0 / T - 1 + size / 2, rtol=1e-9)
+    np.testing.assert_allclose(rate, (2.0 + 0.5 * squares) / T, rtol=1e-9)
 
 
 # -- refusals ----------------------------------------------------------------------------------
@@ -239,7 +296,9 @@ def test_models_without_a_variance_or_without_anything_else_are_refused():
         numpyro.sample("y", dist.Normal(0.0 * x[:, 0], jnp.sqrt(v)), obs=y)
 
     post = Posterior(bz.make_model(network_options={"widths": [3]}), data_of())
-    with pytest.raises(InputError, match=r"no inverse-gamma site.*nuts, hmc.*'hierarchical'"):
+    with pytest.raises(
+        InputError, match=r"no inverse-gamma site.*nuts, hmc.*'hierarchical-gaussian'"
+    ):
         backend_of().check(post)
     with pytest.raises(InputError, match="besides its variances"):
         backend_of().check(Posterior(nothing_else, data_of()))

@@ -357,7 +357,7 @@ def test_what_does_not_go_together_is_refused(small, options, message):
 
 
 def test_a_prior_without_one_width_is_not_refitted(small):
-    model = bz.make_model(prior="hierarchical", network_options={"widths": [4]})
+    model = bz.make_model(prior="hierarchical-gaussian", network_options={"widths": [4]})
     with pytest.raises(InputError, match=r"no fixed Gaussian.*refit = 'none'"):
         fit(model, small[1], refit="both")
 

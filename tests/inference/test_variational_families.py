@@ -292,7 +292,7 @@ def test_the_output_layer_is_found_with_what_comes_after_it():
     ten = found("gaussian", "gaussian", widths=many, parameterisation="ntk")
     assert ten == {"layers.10.kernel", "layers.10.bias", "noise_std"}
     assert {"layers.1.kernel", "layers.1.kernel.variance"} <= found(
-        "hierarchical", "student-t", widths=[3]
+        "hierarchical-gaussian", "student-t", widths=[3]
     )
 
 

@@ -25,6 +25,35 @@ DRAWS = 40_000
 T_IQR = 2 * stats.t.ppf(0.75, 5.0)
 NORMAL_IQR = 2 * stats.norm.ppf(0.75)
 
+
+class TwoNormals(stats.rv_continuous):
+    """Equal weights, the second a 400th as wide."""
+
+    def _pdf(self, x):
+        return 0.5 * (stats.norm.pdf(x) + stats.norm.pdf(x / 0.0025) / 0.0025)
+
+    def _logpdf(self, x):
+        narrow = stats.norm.logpdf(x / 0.0025) - math.log(0.0025)
+        return np.logaddexp(stats.norm.logpdf(x), narrow) - math.log(2.0)
+
+    def _cdf(self, x):
+        return 0.5 * (stats.norm.cdf(x) + stats.norm.cdf(x / 0.0025))
+
+    def _sf(self, x):
+        return self._cdf(-x)
+
+    def _stats(self):
+        second = 0.5 * (1 + 0.0025**2)
+        return 0.0, second, 0.0, 1.5 * (1 + 0.0025**4) / second**2 - 3
+
+
+TWO_NORMALS = TwoNormals(name="two normals")
+
+
+def two_normals(scale):
+    return TWO_NORMALS(scale=scale)
+
+
 # What the cards say, written again: an element of std 1, for each family and match.
 LAWS = {
     "gaussian": {m: stats.norm(scale=1.0) for m in ("variance", "scale", "iqr")},
@@ -37,6 +66,17 @@ LAWS = {
         "variance": stats.t(5.0, scale=math.sqrt(3 / 5)),
         "scale": stats.t(5.0, scale=1.0),
         "iqr": stats.t(5.0, scale=NORMAL_IQR / T_IQR),
+    },
+    "cauchy": {"scale": stats.cauchy(scale=1.0), "iqr": stats.cauchy(scale=NORMAL_IQR / 2)},
+    "generalised-normal": {
+        "variance": stats.gennorm(1.5, scale=1 / stats.gennorm(1.5).std()),
+        "scale": stats.gennorm(1.5, scale=1.0),
+        "iqr": stats.gennorm(1.5, scale=NORMAL_IQR / 2 / stats.gennorm(1.5).ppf(0.75)),
+    },
+    "gaussian-mixture": {
+        "variance": two_normals(1 / math.sqrt(0.5 + 0.5 * 0.0025**2)),
+        "scale": two_normals(1.0),
+        "iqr": two_normals(NORMAL_IQR / 2 / two_normals(1.0).ppf(0.75)),
     },
 }
 CASES = [(family, match) for family in LAWS for match in LAWS[family]]
@@ -58,6 +98,8 @@ def moved(law, loc, scale):
 
 
 def log_density(law, x):
+    if law.dist.name == "cauchy":
+        return -np.log(np.pi * law.kwds["scale"]) - np.log1p((x / law.kwds["scale"]) ** 2)
     if law.dist.name == "laplace":  # scipy takes the logarithm of an underflown density
         return -np.abs(x) / law.kwds["scale"] - np.log(2 * law.kwds["scale"])
     return law.logpdf(x)
@@ -67,9 +109,8 @@ def sample(distribution, number, count):
     return distribution.sample(key(number), (count,))
 
 
-def test_every_registered_family_is_here():
-    others = {"hierarchical"}  # in test_hierarchical.py
-    assert set(LAWS) | others == set(registry.list_names("priors"))
+def test_every_elementwise_family_is_here():
+    assert set(LAWS) == set(registry.list_names("priors", family="elementwise"))
 
 
 @pytest.mark.parametrize(("family", "match"), CASES)
@@ -112,7 +153,7 @@ def test_a_wrong_law_would_be_caught(wrong):
     assert min(law_pvalues(drawn, wrong).values()) < ALARM
 
 
-@pytest.mark.parametrize("family", LAWS)
+@pytest.mark.parametrize("family", [f for f in LAWS if "variance" in LAWS[f]])
 def test_families_matched_by_variance_have_equal_variance(family):
     made = prior(family, std=1.3).distribution(info())
     np.testing.assert_allclose(made.variance, np.full((2, 3), (1.3 * 1.5) ** 2 / 4), rtol=1e-6)
@@ -120,7 +161,10 @@ def test_families_matched_by_variance_have_equal_variance(family):
 
 
 def test_scale_of_the_older_studies_differs_in_variance():
-    variances = [float(prior(f, match="scale").distribution(info(shape=())).variance) for f in LAWS]
+    families = ("gaussian", "laplace", "student-t")
+    variances = [
+        float(prior(f, match="scale").distribution(info(shape=())).variance) for f in families
+    ]
     np.testing.assert_allclose(np.array(variances) / variances[0], [1.0, 2.0, 5 / 3], rtol=1e-5)
 
 
@@ -149,7 +193,7 @@ def test_gradients_are_finite(family, point):
     assert slope * point <= 0, "pulls towards zero"
 
 
-@pytest.mark.parametrize("family", LAWS)
+@pytest.mark.parametrize("family", [f for f in LAWS if "variance" in LAWS[f]])
 def test_absolute_takes_std_as_it_is(family):
     made = prior(family, std=0.2, absolute=True).distribution(info(fan_in=100, gain=3.0))
     np.testing.assert_allclose(made.variance, np.full((2, 3), 0.04), rtol=1e-5)
@@ -220,6 +264,27 @@ def test_no_variance_to_match(df):
     for match in ("iqr", "scale"):
         assert prior("student-t", df=df, match=match).scale > 0
     assert prior("student-t", df=2.0001).scale > 0
+    with pytest.raises(OptionError, match=r"match = 'variance': a Cauchy has no variance.*'iqr'"):
+        prior("cauchy", match="variance")
+
+
+def test_bad_shapes_are_named():
+    with pytest.raises(OptionError, match=r"prior\.beta = 0\.1"):
+        prior("generalised-normal", beta=0.1)
+    with pytest.raises(OptionError, match=r"prior\.weight = 1\.0"):
+        prior("gaussian-mixture", weight=1.0)
+    with pytest.raises(OptionError, match=r"prior\.scales\.1 = 0\.0"):
+        prior("gaussian-mixture", scales=[1.0, 0.0])
+
+
+def test_the_generalised_normal_holds_the_gaussian_and_the_laplace():
+    at = jnp.linspace(-3.0, 3.0, 13)
+    for beta, family in ((2.0, "gaussian"), (1.0, "laplace")):
+        wide, other = (
+            prior(name, std=0.7, **more).distribution(info(shape=(13,)))
+            for name, more in (("generalised-normal", {"beta": beta}), (family, {}))
+        )
+        np.testing.assert_allclose(wide.log_prob(at), other.log_prob(at), rtol=1e-5)
 
 
 PATHS = [info("kernel"), info("bias"), info("kernel", path="layers.1.kernel")]
@@ -313,7 +378,12 @@ def test_changing_numbers_compiles_nothing(family):
         traces.append(family)
         return sum(made.distribution(i).log_prob(jnp.ones(i.shape)) for i in PATHS)
 
-    changes = [{}, {"std": 2.0}, {"bias_std": 0.1}, {"match": "iqr"}]
+    changes = [{}, {"std": 2.0}, {"bias_std": 0.1}]
+    changes += [{"match": "scale" if family == "cauchy" else "iqr"}]
+    if family == "generalised-normal":
+        changes += [{"beta": 0.7}]
+    if family == "gaussian-mixture":
+        changes += [{"weight": 0.3}, {"scales": [1.0, 0.1]}]
     if family == "student-t":
         changes += [{"df": 3.0}, {"df": 0.7, "match": "scale"}]
     made = [prior(family, {"layers.1.*": {"std": 0.5}}, **change) for change in changes]

@@ -14,6 +14,7 @@ from scipy import integrate, special
 from bnnzoo.datasets import make_dataset
 from bnnzoo.errors import TemperatureError
 from bnnzoo.models import Posterior
+from bnnzoo.models.families import GeneralisedNormal
 from bnnzoo.models.tempering import margin, tempered
 from tests.models._tools import rng
 
@@ -26,6 +27,7 @@ RULES = {
     "HalfNormal": (lambda: dist.HalfNormal(1.3), POSITIVE),
     "LogNormal": (lambda: dist.LogNormal(0.3, 0.8), POSITIVE),
     "Laplace": (lambda: dist.Laplace(0.4, 1.3), REAL),
+    "GeneralisedNormal": (lambda: GeneralisedNormal(0.8, 0.4, 1.3), REAL),
     "Exponential": (lambda: dist.Exponential(1.7), POSITIVE),
     "StudentT": (lambda: dist.StudentT(2.5, 0.4, 1.3), REAL),
     "Cauchy": (lambda: dist.Cauchy(0.4, 1.3), REAL),

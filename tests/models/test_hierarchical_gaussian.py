@@ -22,7 +22,7 @@ DRAWS = 20_000
 
 
 def prior(**options):
-    return make_prior(Component(name="hierarchical", options=options))
+    return make_prior(Component(name="hierarchical-gaussian", options=options))
 
 
 def info(role, shape=(2, 3)):
@@ -30,6 +30,10 @@ def info(role, shape=(2, 3)):
     return ParameterInfo(
         f"a.{role}", shape, role, 4 if kernel else 1, 1.5 if kernel else 1.0, False
     )
+
+
+INFO = {"kernel": ((2, 3), "kernel", 4, 1.5, False), "bias": ((4,), "bias", 1, 1.0, False)}
+PAIR = [info("kernel"), info("bias", (4,))]
 
 
 def drawn(made, infos):
@@ -75,7 +79,7 @@ def test_normalisation_scales_have_mean_1_and_absolute_takes_std_as_it_is():
     scale = prior(bias_std=0.3).distribution(info("scale", (4,)))
     np.testing.assert_allclose(scale.mean, 1.0)
     np.testing.assert_allclose(scale.variance, 0.09, rtol=1e-6)
-    kernel = prior(std=0.2, absolute=True).distribution(info("kernel"), variance=4.0)
+    kernel = prior(std=0.2, absolute=True).distribution(info("kernel"), scale=2.0)
     np.testing.assert_allclose(kernel.variance, 0.16, rtol=1e-6)
 
 
@@ -83,7 +87,7 @@ def test_rules_give_each_kernel_the_prior_they_name():
     made = prior(
         rules={
             "*.embedding": {"name": "laplace"},
-            "*.bias": {"name": "hierarchical"},
+            "*.bias": {"name": "hierarchical-gaussian"},
             "*.kernel": {"std": 2.0},
         }
     )
@@ -96,9 +100,50 @@ def test_rules_give_each_kernel_the_prior_they_name():
     z = sites["a.kernel"] / np.sqrt(sites["a.kernel.variance"])[:, None, None]
     assert stats.kstest(z.ravel(), stats.norm(scale=1.5).cdf).pvalue > ALARM
     other = make_prior(
-        Component(name="gaussian", options={"rules": {"*.kernel": {"name": "hierarchical"}}})
+        Component(
+            name="gaussian", options={"rules": {"*.kernel": {"name": "hierarchical-gaussian"}}}
+        )
     )
     assert set(drawn(other, infos)) == {"a.kernel", "a.kernel.variance", "a.embedding", "a.bias"}
+
+
+@pytest.mark.parametrize(
+    ("share", "names"),
+    [
+        ("parameter", ("a.kernel", "a.bias", "b.kernel", "b.bias")),
+        ("layer", ("a", "a", "b", "b")),
+        ("network", ("network",) * 4),
+    ],
+)
+def test_what_shares_a_variance(share, names):
+    """Given the variances, every parameter is a Gaussian of its own width and its group's."""
+    made = prior(share=share, bias_variance=True, bias_std=0.3)
+    infos = [ParameterInfo(f"{m}.{i.role}", *INFO[i.role]) for m in "ab" for i in PAIR]
+    variances = {f"{name}.variance": jnp.asarray(0.5 + k) for k, name in enumerate(names)}
+    seeded = handlers.seed(lambda: made.sample(infos), key(4))
+    sites = handlers.trace(handlers.substitute(seeded, variances)).get_trace()
+    assert set(sites) == {i.path for i in infos} | set(variances)
+    for i, name in zip(infos, names, strict=True):
+        width = 0.75 if i.role == "kernel" else 0.3
+        expected = variances[f"{name}.variance"] * width**2
+        np.testing.assert_allclose(sites[i.path]["fn"].variance, np.full(i.shape, expected), 1e-6)
+        assert sites[f"{name}.variance"]["fn"].concentration == 3.0
+
+
+def test_rules_have_shared_variances_of_their_own():
+    made = prior(
+        share="network", bias_variance=True, rules={"b.*": {"shape": 5.0}, "*.bias": {"std": 1.0}}
+    )
+    infos = [ParameterInfo(f"{m}.{i.role}", *INFO[i.role]) for m in "ab" for i in PAIR]
+    made.check(infos)
+    trace = handlers.trace(handlers.seed(lambda: made.sample(infos), key(3))).get_trace()
+    shapes = {n: site["fn"].concentration for n, site in trace.items() if n.endswith(".variance")}
+    assert shapes == {"network.variance": 3.0, "rule0.variance": 5.0, "rule1.variance": 3.0}
+
+
+def test_a_layer_shares_with_its_bias_or_not_at_all():
+    with pytest.raises(OptionError, match=r"share = 'layer': .*bias_variance = true"):
+        prior(share="layer")
 
 
 def test_a_variance_without_mean_needs_a_rate():
@@ -112,7 +157,7 @@ def test_temperatures_renormalise_the_weights_and_refuse_an_improper_variance():
 
     x = rng(5).normal(size=(10, 2))
     data = make_dataset(x, x[:, 0], task="regression")
-    model = make_model(prior="hierarchical", network_options={"widths": [3]})
+    model = make_model(prior="hierarchical-gaussian", network_options={"widths": [3]})
     with jax.enable_x64(True):
         T = 0.3
         post = Posterior(model, data, T)
@@ -138,7 +183,7 @@ def test_it_runs_under_stock_numpyro():
     from bnnzoo.datasets import make_dataset
 
     x = rng(6).normal(size=(10, 2))
-    bound = make_model(prior="hierarchical", network_options={"widths": [3]}).bind(
+    bound = make_model(prior="hierarchical-gaussian", network_options={"widths": [3]}).bind(
         make_dataset(x, x[:, 0], task="regression")
     )
     draws = numpyro.infer.Predictive(bound, num_samples=2)(key(2), jnp.asarray(x))
