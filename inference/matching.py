@@ -2,8 +2,8 @@
 
 Two objectives. *wasserstein* is Tran et al.'s: the Wasserstein-1 distance of function values at
 measurement points, through its dual, a critic with a gradient penalty. *moments* needs no critic:
-the squared Frobenius distance of second moments E[f f'], estimated without bias from two halves of
-the draws; for widths of Gaussian weights it has nothing to lose to the other but the shape of tails.
+the squared Frobenius distance of second moments E[f f'], estimated without bias from two halves
+of the draws. It sees nothing of a function's law but those.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class ProcessOptions(Options):
 
     length_scale: Positive | tuple[Positive, ...] | None = Field(
         None,
-        description="Distance over which functions change, in modelled units: one number, or one an "
-        "input; sqrt(number of inputs) if not given.",
+        description="Distance over which functions change, in modelled units: one number, or one "
+        "an input; sqrt(number of inputs) if not given.",
     )
     variance: Positive = Field(1.0, description="Variance of a function value, modelled units.")
     hyper: Literal["fixed", "log-normal"] = Field(

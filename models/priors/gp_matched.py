@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 import numpyro
@@ -84,8 +84,8 @@ class GPMatched(Prior):
                 raise InputError(f"prior.{name} names {unknown[0]!r}, no parameter here{near}")
             if missing := [path for path in paths if path not in given]:
                 raise InputError(
-                    f"prior 'gp-matched' has no {name} of parameter {missing[0]!r}: it was matched for "
-                    "another network (bnnzoo.match_prior, bnnzoo match-prior)"
+                    f"prior 'gp-matched' has no {name} of parameter {missing[0]!r}: it was matched "
+                    "for another network (bnnzoo.match_prior, bnnzoo match-prior)"
                 )
 
 
@@ -108,10 +108,11 @@ def width_unit(info: ParameterInfo) -> float:
         "sec. 4",
     ),
     tags={"family": ("gaussian", "hierarchical", "functional"), "tails": "light"},
-    notes="Made by bnnzoo.match_prior or bnnzoo match-prior, and written as any other prior. gpi-g: w "
-    "is N(0, (width / sqrt(fan-in))^2), one width a parameter array; biases N(0, width^2). gpi-h: "
-    "w | v is N(0, v (width / sqrt(fan-in))^2), v ~ InverseGamma(a, a), one v a parameter array, so "
-    "that an element is a Student-t(2a) of that scale; it needs T < a + 1.",
+    notes="Made by bnnzoo.match_prior or bnnzoo match-prior, and written as any other prior. "
+    "gpi-g: w is N(0, (width / sqrt(fan-in))^2), one width a parameter array; biases N(0, "
+    "width^2). gpi-h: w | v is N(0, v (width / sqrt(fan-in))^2), v ~ InverseGamma(a, a), one v "
+    "a parameter array, so that an element is a Student-t(2a) of that scale; it needs T < a + "
+    "1.",
 )
 def gp_matched(options: GPMatchedOptions) -> GPMatched:
     """The prior of these options."""

@@ -52,8 +52,8 @@ class Matern(Process):
         "Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, sec. 4.2.1",
     ),
     tags={"stationary": True},
-    notes="nu = 1/2: k = variance * exp(-d); 3/2: (1 + r) exp(-r), r = sqrt(3) d; 5/2: "
-    "(1 + r + r^2 / 3) exp(-r), r = sqrt(5) d; d the distance in lengthscales.",
+    notes="nu = 1/2: k = variance * exp(-d); 3/2: (1 + r) exp(-r), r = sqrt(3) d; 5/2: (1 + r "
+    "+ r^2 / 3) exp(-r), r = sqrt(5) d; d the distance in lengthscales.",
 )
 def matern(options: MaternOptions) -> Matern:
     """The process of these options."""

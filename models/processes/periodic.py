@@ -38,8 +38,8 @@ class Periodic(Process):
     options=PeriodicOptions,
     references=("Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, eq. 4.31",),
     tags={"stationary": True},
-    notes="k(x, z) = variance * exp(-2 sum sin^2(pi (x - z) / period) / length_scale^2). A network of "
-    "bounded or rectified units can follow it within a box, not beyond.",
+    notes="k(x, z) = variance * exp(-2 sum sin^2(pi (x - z) / period) / length_scale^2). A "
+    "network of bounded or rectified units can follow it within a box, not beyond.",
 )
 def periodic(options: PeriodicOptions) -> Periodic:
     """The process of these options."""

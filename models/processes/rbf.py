@@ -26,8 +26,8 @@ class RBF(Process):
         "Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, sec. 4.2.1",
     ),
     tags={"stationary": True},
-    notes="k(x, z) = variance * exp(-d^2 / 2), d the distance in lengthscales; one a input makes it "
-    "a process with relevance of its own for each (ARD).",
+    notes="k(x, z) = variance * exp(-d^2 / 2), d the distance in lengthscales; one a input "
+    "makes it a process with relevance of its own for each (ARD).",
 )
 def rbf(options: ProcessOptions) -> RBF:
     """The process of these options."""
