@@ -16,12 +16,12 @@ from jaxtyping import Float, Int
 
 from bnnzoo.errors import InputError, TemperatureError
 from bnnzoo.models import score, tempering
-from bnnzoo.models.augmentation import class_logits
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.layout import find_sites, site_shapes
 from bnnzoo.models.network import BoundNetwork
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.models.score import Scored, Site
+from bnnzoo.models.target import as_classes, target_of
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
@@ -232,10 +232,10 @@ class Posterior:
         """
         values = {site.name: values[site.name] for site in self.sites}
         seen = score.run_predictive(self.model, x, values)
-        fn = _target(seen)
+        fn = target_of(seen)
         classes = jnp.issubdtype(self.y.dtype, jnp.integer)
         if classes:
-            fn = _as_classes(fn)
+            fn = as_classes(fn)
         if isinstance(self.model, HandwrittenModel):
             f = seen.deterministic.get("f")
             if classes:
@@ -440,23 +440,3 @@ def _check_rows(name: str, terms: Array, rows: int) -> None:
             f"observed site {name!r} has log-likelihood terms of shape {terms.shape}, "
             f"not one a row ({rows})"
         )
-
-
-def _target(seen: Scored) -> dist.Distribution:
-    if "y" in seen.observed:
-        return seen.observed["y"][0]
-    targets = sorted(set(seen.observed) - set(seen.factors))
-    if len(targets) != 1:
-        raise InputError(
-            f"a model to predict with needs one target site, named 'y'; found {targets}"
-        )
-    return seen.observed[targets[0]][0]
-
-
-def _as_classes(fn: dist.Distribution) -> dist.Distribution:
-    """A target of classes as a categorical one ``(row, class)``: 0 or 1 is two classes."""
-    inner = score.base(fn)
-    logits = class_logits(inner)
-    if logits is None:
-        return fn
-    return dist.Categorical(logits=jnp.broadcast_to(logits, (*fn.batch_shape, logits.shape[-1])))
