@@ -27,6 +27,7 @@ if _TYPE_CHECKING:
     from bnnzoo.inference import drop_chains as drop_chains
     from bnnzoo.inference import fit as fit
     from bnnzoo.inference import load_run as load_run
+    from bnnzoo.inference import match_prior as match_prior
     from bnnzoo.inference import resume as resume
     from bnnzoo.models import Model as Model
     from bnnzoo.models import Posterior as Posterior
@@ -58,6 +59,7 @@ __all__ = [
     "load_run",
     "make_dataset",
     "make_model",
+    "match_prior",
     "register",
     "resume",
     "write_report",
@@ -80,6 +82,7 @@ _HOMES = {
     "load_run": "bnnzoo.inference",
     "make_dataset": "bnnzoo.datasets",
     "make_model": "bnnzoo.models",
+    "match_prior": "bnnzoo.inference",
     "register": "bnnzoo.registry",
     "resume": "bnnzoo.inference",
     "write_report": "bnnzoo.reports",

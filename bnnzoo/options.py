@@ -58,7 +58,7 @@ def parse_options[O: BaseModel](
     try:
         return cls.model_validate(dict(given))
     except ValidationError as error:
-        raise OptionError(_one_line(error, where)) from None
+        raise OptionError(_one_line(error, where, given)) from None
 
 
 _NEEDED = {
@@ -72,9 +72,24 @@ _NEEDED = {
 """What pydantic says of a wrong type, in a user's words."""
 
 
-def _one_line(error: ValidationError, where: str) -> str:
+def _written(place: tuple[int | str, ...], given: Any) -> list[str]:
+    """The parts of a place that the user wrote; pydantic adds which type of several it tried."""
+    found = []
+    for k, part in enumerate(place):
+        here = isinstance(given, Mapping) and part in given
+        if here or (isinstance(given, (list, tuple)) and isinstance(part, int)):
+            given = given[part]
+        elif k > 0 and not isinstance(given, Mapping):
+            continue
+        found.append(str(part))
+    return found
+
+
+def _one_line(error: ValidationError, where: str, given: Mapping[str, Any]) -> str:
     first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in (where, *first["loc"]) if part != "")
+    path = ".".join(
+        [where, *_written(first["loc"], given)] if where else _written(first["loc"], given)
+    )
     message = first["msg"].removeprefix("Value error, ")
     message = (message[0].lower() + message[1:]).replace("input should", "should")
     message = _NEEDED.get(first["type"], message)

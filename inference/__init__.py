@@ -3,6 +3,7 @@
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.dropping import drop_chains
 from bnnzoo.inference.fitting import fit, resume
+from bnnzoo.inference.functional_prior import MatchedPrior, match_prior
 from bnnzoo.inference.gaussian_process import (
     Conditioned,
     GaussianProcess,
@@ -25,6 +26,7 @@ __all__ = [
     "FunctionMoments",
     "GaussianProcess",
     "InfiniteNetwork",
+    "MatchedPrior",
     "Prediction",
     "ProcessPrediction",
     "Run",
@@ -35,6 +37,7 @@ __all__ = [
     "fit",
     "function_moments",
     "load_run",
+    "match_prior",
     "probit_probabilities",
     "resume",
 ]

@@ -19,8 +19,9 @@ from jax import Array
 from jax.tree_util import register_dataclass
 from jaxtyping import Float
 
+from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.network import BoundNetwork
-from bnnzoo.models.priors.gp_matched import Variant, width_unit
+from bnnzoo.models.priors.gp_matched import width_unit
 from bnnzoo.models.process import Process
 
 CRITIC_WIDTH = 200
@@ -55,7 +56,7 @@ class Trace(NamedTuple):
     objective: Array
 
 
-def start(network: BoundNetwork, variant: Variant) -> Widths:
+def start(network: BoundNetwork, variant: str) -> Widths:
     """Widths of 1, and shapes of 3: the hierarchical prior's default.
 
     Args:
@@ -162,7 +163,7 @@ def match_moments(
     key: Array,
     steps: int,
     draws: int,
-    rate: float,
+    rate: Leaf,
 ) -> Trace:
     """Adam on log widths, its rate falling to 0 as a cosine.
 
@@ -209,7 +210,7 @@ def match_wasserstein(
     key: Array,
     steps: int,
     draws: int,
-    rate: float,
+    rate: Leaf,
     critic_steps: int,
 ) -> Trace:
     """Tran et al.'s saddle point: a critic anew for every step of RMSprop on the widths.

@@ -17,8 +17,9 @@ from bnnzoo.errors import InputError
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.options import Options, Positive
 
-JITTER = 1e-6
-"""Share of the variance added to the diagonal, so that close points have a factor."""
+JITTER = 4.0
+"""Added to the diagonal, in units of the rounding of n points, so that close ones have a factor: of
+100 points in float32 it is 5e-5 of the variance."""
 
 VARIANCE_SPREAD = 1.0
 VARIANCE_LOG_MEAN = 0.1
@@ -166,7 +167,9 @@ class Process(ABC):
 
     def _factor(self, x: Array, hyper: Hyper) -> Array:
         covariance = self.covariance(x, hyper)
-        return jnp.linalg.cholesky(covariance + JITTER * hyper.variance * jnp.eye(x.shape[0]))
+        n = x.shape[0]
+        jitter = JITTER * n * jnp.finfo(covariance.dtype).eps * jnp.mean(jnp.diagonal(covariance))
+        return jnp.linalg.cholesky(covariance + jitter * jnp.eye(n))
 
 
 def squared_distance(x: Array, z: Array, length_scale: Leaf) -> Array:

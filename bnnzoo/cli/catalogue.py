@@ -20,6 +20,7 @@ ABOUT = {
     "priors": "distributions of the weights",
     "likelihoods": "distributions of the target given the network's outputs",
     "augmentations": "transformed copies of the inputs, and the likelihood they imply",
+    "processes": "Gaussian processes over functions, to match a prior to",
     "models": "network, prior and likelihood together, as a study published them",
     "backends": "ways to draw from a posterior, or to approximate it",
     "datasets": "data that come with the zoo; any CSV or Parquet file goes as well",
@@ -117,9 +118,10 @@ def show_card(out: Console, card: Card) -> None:
         for key, value in card.tags.items():
             out.print(f"  {key} = {_shown(value)}")
     out.print("\nUse", style="bold")
-    use = f"bnnzoo fit --{_FLAGS.get(card.kind, section)} {card.name}"
+    command = "match-prior" if card.kind == "processes" else "fit"
+    use = f"bnnzoo {command} --{_FLAGS.get(card.kind, section)} {card.name}"
     if card.kind != "datasets":
-        use = use.replace("fit", f"fit --dataset {_example(card)}", 1)
+        use = use.replace(command, f"{command} --dataset {_example(card)}", 1)
     if card.kind == "augmentations":
         use += " --likelihood categorical --set data.scale=pooled --set augmentation.shape=[8,8]"
     elif card.parameters:

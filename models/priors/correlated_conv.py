@@ -102,7 +102,7 @@ class CorrelatedConv(CorrelatedPrior):
         "Garriga-Alonso & van der Wilk (2021), Correlated Weights in Infinite Limits of Deep "
         "Convolutional Neural Networks",
     ),
-    tags={"family": ("gaussian", "correlated"), "tails": "light"},
+    tags={"family": ("gaussian", "correlated"), "tails": "light", "needs": "convolution"},
     notes="w[p, i, o] for positions p is N(0, s^2 K), independent over channels i, o; s = std "
     "* gain / sqrt(fan-in), K[p, q] = k(|p - q| / length_scale). matern-1/2 is exp(-|p - q| / "
     "length_scale), which published code calls squared exponential. The variance of an element "

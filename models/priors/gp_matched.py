@@ -107,7 +107,11 @@ def width_unit(info: ParameterInfo) -> float:
         "Tran et al. (2022), All You Need is a Good Functional Prior for Bayesian Deep Learning, "
         "sec. 4",
     ),
-    tags={"family": ("gaussian", "hierarchical", "functional"), "tails": "light"},
+    tags={
+        "family": ("gaussian", "hierarchical", "functional"),
+        "tails": "light",
+        "needs": "match",
+    },
     notes="Made by bnnzoo.match_prior or bnnzoo match-prior, and written as any other prior. "
     "gpi-g: w is N(0, (width / sqrt(fan-in))^2), one width a parameter array; biases N(0, "
     "width^2). gpi-h: w | v is N(0, v (width / sqrt(fan-in))^2), v ~ InverseGamma(a, a), one v "

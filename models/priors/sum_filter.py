@@ -191,7 +191,7 @@ class SumFilter(Prior):
     references=(
         "Izmailov et al. (2021), Dangers of Bayesian Model Averaging under Covariate Shift, sec. 6",
     ),
-    tags={"family": ("correlated",), "tails": "light"},
+    tags={"family": ("correlated",), "tails": "light", "needs": "convolution"},
     notes="A filter of n positions (one an input-output pair of channels) has the density N(w; "
     "0, a^2 I) exp(-|sum w| / (c a sqrt(n))), normalised, c = sum_scale; its sum then has m "
     "times the variance n a^2, m = 1 + b^2 - b phi(b) / Phi(-b), b = 1/c. With match = "

@@ -5,14 +5,12 @@ NumPyro's Predictive agrees with, and one compiled program a structure. Backends
 each (`make validate`: on combinations in which every pair of levels meets).
 
 A new entry is tested with its default options; what makes it small, and variants of it worth
-testing, are named in SMALL and VARIANTS.
+testing, are named in _rows.py.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
-import os
 import sys
 from pathlib import Path
 
@@ -23,19 +21,29 @@ import pytest
 from numpyro.infer import Predictive
 
 from bnnzoo import registry
-from bnnzoo.datasets import make_dataset
 from bnnzoo.errors import InputError
 from bnnzoo.inference import fit
 from bnnzoo.inference.draws import ArrayDraws
 from bnnzoo.inference.linearised import read_vectors
 from bnnzoo.inference.precision import precision
-from bnnzoo.models import Posterior, make_model
+from bnnzoo.models import Posterior
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _pairs import all_pairs
+from _rows import (
+    CLASSES,
+    ROWS,
+    SEED,
+    SMALL,
+    TEST_ROWS,
+    dataset,
+    label,
+    make,
+    parts,
+    rows_of,
+    target_of,
+)
 
-SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
-ROWS, TEST_ROWS, FEATURES, CLASSES = 20, 5, 3, 3
 CHAINS, DRAWS, WARMUP = 2, 20, 20
 
 LONG = (
@@ -45,113 +53,6 @@ LONG = (
 )
 """Backends whose programs take long to compile, or are variants of another: `make validate` runs
 them here; `make test` has files of their own for them."""
-
-SMALL = {
-    ("networks", "mlp"): {"widths": [3]},
-    ("networks", "deep-linear"): {"widths": [3]},
-    ("networks", "additive"): {"widths": [2]},
-    ("networks", "cnn"): {"channels": [2], "pool": "none", "shape": [1, FEATURES]},
-    ("networks", "resnet20"): {"width": 1, "depth": 8, "shape": [1, FEATURES]},
-    ("networks", "lstm"): {"units": 2},
-    ("networks", "transformer"): {"width": 2, "heads": 1, "hidden": 2, "depth": 1},
-    ("backends", "swag"): {"every": 2},
-    ("backends", "deep-ensemble"): {"steps": 200},
-    ("backends", "map"): {"steps": 200},
-}
-MADE = {
-    "gp-matched"
-}  # has a width for every parameter of one network: tests/inference/test_match_prior
-VARIANTS = {
-    ("networks", "mlp"): [
-        {"activation": "relu"},
-        {"widths": [3, 3], "residual": "1/blocks"},
-        {"parameterisation": "ntk"},
-    ],
-    ("likelihoods", "gaussian"): [
-        {"noise": "fixed", "noise_std": 0.5},
-        {"noise": "heteroscedastic"},
-    ],
-    ("likelihoods", "student-t"): [
-        {"noise": "fixed", "scale": 0.5, "df": 4.0},
-        {"noise": "heteroscedastic"},
-    ],
-    ("priors", "gaussian"): [{"rules": {"*": {"name": "laplace"}}}],
-    ("priors", "student-t"): [{"df": 1.5, "match": "iqr"}],
-    ("priors", "hierarchical-gaussian"): [
-        {"shape": 1.0, "rate": 1.0},
-        {"share": "network", "bias_variance": True},
-    ],
-    ("priors", "ard"): [{"relevance": "half-cauchy"}],
-    ("priors", "spike-and-slab"): [{"group": "incoming"}],
-}
-
-
-def entries(kind, variants=False):
-    """Name and options of every entry of a kind, in their small form."""
-    found = []
-    for name in registry.list_names(kind):
-        if name in MADE:
-            continue
-        small = SMALL.get((kind, name), {})
-        extra = VARIANTS.get((kind, name), []) if variants else []
-        found += [(name, small | options) for options in ({}, *extra)]
-    return found
-
-
-def parts(variants):
-    return {
-        "prior": entries("priors", variants),
-        "network": entries("networks", variants),
-        "likelihood": entries("likelihoods", variants),
-    }
-
-
-def label(row):
-    def text(value):
-        if not isinstance(value, tuple):
-            return str(value)
-        name, options = value
-        small = SMALL.get(("networks", name), {}).keys() | {"rules", "widths"}
-        changed = ",".join(f"{k}={v}" for k, v in options.items() if k not in small)
-        return f"{name}({changed or 'rules'})" if "rules" in options or changed else name
-
-    return "-".join(text(value) for value in row.values())
-
-
-def rows_of(rows):
-    return pytest.mark.parametrize("row", [pytest.param(row, id=label(row)) for row in rows])
-
-
-def target_of(row):
-    """What kind of target the likelihood is for: the tag that every likelihood's card carries."""
-    return registry.describe("likelihoods", row["likelihood"][0]).tags["target"]
-
-
-@functools.cache
-def dataset(target, seed=0):
-    random = np.random.default_rng([SEED, seed])
-    x = random.normal(size=(ROWS + TEST_ROWS, FEATURES))
-    y = x[:, 0] + 0.3 * random.normal(size=len(x))
-    task = "classification" if "classes" in target else "regression"
-    if task == "classification":
-        y = np.argsort(np.argsort(y)) % (2 if target == "two classes" else CLASSES)
-    elif target == "counts":
-        y = random.poisson(np.exp(y)).astype(float)
-    return make_dataset(x[:ROWS], y[:ROWS], x[ROWS:], y[ROWS:], task=task)
-
-
-def make(row, **prior_options):
-    (prior, of_prior), (network, of_network) = row["prior"], row["network"]
-    likelihood, of_likelihood = row["likelihood"]
-    return make_model(
-        network,
-        prior,
-        likelihood,
-        network_options=of_network,
-        prior_options=of_prior | prior_options,
-        likelihood_options=of_likelihood,
-    )
-
 
 # -- models ------------------------------------------------------------------------------------
 
@@ -222,7 +123,7 @@ MLP = ("mlp", SMALL["networks", "mlp"])
 
 
 def quick_models():
-    """On one network, every likelihood: other programs take long, priors have files of their own."""
+    """On one network, every likelihood: other programs take long, and priors have own files."""
     rows, count = each_once(), len(parts(False)["likelihood"])
     return [
         pytest.param(

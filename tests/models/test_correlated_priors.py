@@ -323,6 +323,7 @@ def test_centred_or_not_is_one_posterior():
             np.testing.assert_allclose(gaps, gaps[0], rtol=1e-9)  # a constant: the log Jacobian
 
 
+@pytest.mark.validate
 def test_every_family_runs():
     data = table()
     for name in ("matrix-normal", "multivariate-student-t", "low-rank", "empirical-covariance"):

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tomli_w
 from jaxtyping import Float
 
 from bnnzoo import registry
-from bnnzoo.errors import InputError, OptionError
+from bnnzoo.errors import InputError, OptionError, hint
 from bnnzoo.inference import matching
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.model import Model
 from bnnzoo.models.prior import make_prior
 from bnnzoo.models.priors.gp_matched import Variant
 from bnnzoo.models.process import Process
-from bnnzoo.specs import Component
+from bnnzoo.specs import MODEL_PARTS, Component
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
-
-Method = Literal["moments", "wasserstein"]
-Measure = Literal["mixed", "training", "box"]
 
 STEPS = {"moments": 300, "wasserstein": 200}
 DRAWS = {"moments": 512, "wasserstein": 128}
@@ -34,6 +34,7 @@ RATES = {"moments": 0.1, "wasserstein": 0.05}
 TRAINING_SHARE = {"mixed": 0.7, "training": 1.0, "box": 0.0}
 CHECK_DRAWS = 4096
 SHOWN = 20
+LINE_POINTS, LINE_ROWS = 80, 2000
 REACHED = 1.25
 """A standard deviation of functions further than this factor from the process's is said."""
 
@@ -47,11 +48,12 @@ class MatchedPrior:
         widths: width of every parameter by path.
         shapes: of inverse-gamma variances by path (gpi-h).
         objective: the estimated distance at every step ``(step,)``.
-        points: inputs ``(row, *in_shape)`` at which the rest is shown, modelled units.
-        target: functions of the process there ``(draw, row)``.
-        before: of the network with widths of 1 ``(draw, row)``.
-        after: of the matched network ``(draw, row)``.
-        error_before: |E[f f'] - K|_F / |K|_F of the network with widths of 1, on ``points``.
+        position: along the direction in which training inputs vary most ``(point,)``, modelled
+            units: where the functions that follow are shown.
+        target: functions of the process there ``(draw, point)``.
+        before: first outputs of the network with widths of 1 ``(draw, point)``.
+        after: of the matched network ``(draw, point)``.
+        error_before: |E[f f'] - K|_F / |K|_F with widths of 1, on measurement points.
         error_after: the same of the matched network.
         scale_ratio: standard deviation of the matched functions over the process's.
         seconds: the search alone, with compilation.
@@ -62,7 +64,7 @@ class MatchedPrior:
     widths: dict[str, float]
     shapes: dict[str, float]
     objective: np.ndarray
-    points: np.ndarray
+    position: np.ndarray
     target: np.ndarray
     before: np.ndarray
     after: np.ndarray
@@ -72,15 +74,26 @@ class MatchedPrior:
     seconds: float
     warnings: tuple[str, ...] = ()
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as a TOML file: for ``fit_spec``, ``--config``, or another model's prior.
+
+        Args:
+            path: of the file.
+        """
+        assert self.model.spec is not None
+        tree = self.model.spec.to_tree()
+        kept = {section: tree[section] for section in MODEL_PARTS if section in tree}
+        Path(path).write_text(tomli_w.dumps(kept), encoding="utf-8")
+
 
 def match_prior(
     model: Any,
     data: Dataset,
     process: str = "rbf",
     *,
-    variant: Variant = "gpi-g",
-    method: Method | None = None,
-    measure: Measure = "mixed",
+    variant: str = "gpi-g",
+    method: str | None = None,
+    measure: str = "mixed",
     points: Float[np.ndarray, "row ..."] | None = None,
     count: int = 100,
     steps: int | None = None,
@@ -96,8 +109,8 @@ def match_prior(
         model: a zoo model; its own prior is replaced.
         data: training inputs, and the units in which the process is meant: standardised.
         process: a registered process.
-        variant: ``gpi-g``, Gaussian weights of a width for every parameter array, or ``gpi-h``, with
-            an inverse-gamma variance for each.
+        variant: ``gpi-g``, Gaussian weights of a width for every parameter array, or ``gpi-h``,
+            with an inverse-gamma variance for each.
         method: ``moments`` (gpi-g; the default for it) or ``wasserstein`` (the default for gpi-h).
         measure: where functions are compared: 70 % training inputs and 30 % uniform in their box
             (``mixed``), or either alone.
@@ -108,7 +121,7 @@ def match_prior(
         learning_rate: of the log widths; 0.1 by moments, 0.05 by wasserstein if not given.
         critic_steps: of the critic, each step of the widths (wasserstein).
         seed: of everything random.
-        process_options: lengthscale, variance, hyper-priors; see ``bnnzoo.describe("processes", ...)``.
+        process_options: lengthscale, variance, hyper-priors; ``bnnzoo.describe`` has them all.
 
     Returns:
         The model with its new prior, the distance at every step, and functions before and after.
@@ -120,6 +133,8 @@ def match_prior(
 
     Source: Tran et al. (2022), sec. 4 and algorithm 1, for ``wasserstein``.
     """
+    _choice("variant", variant, get_args(Variant))
+    _choice("measure", measure, tuple(TRAINING_SHARE))
     method = _method(variant, method)
     counts = {"count": count, "critic_steps": critic_steps}
     counts |= {"steps": steps or STEPS[method], "draws": draws or DRAWS[method]}
@@ -129,8 +144,8 @@ def match_prior(
     bound = as_model(model)
     if isinstance(bound, HandwrittenModel):
         raise InputError(
-            f"match_prior: {bound.label!r} is a hand-written model, whose priors cannot be replaced; "
-            "a zoo model is needed (bnnzoo.make_model)"
+            f"match_prior: {bound.label!r} is a hand-written model, whose priors cannot be "
+            "replaced; a zoo model is needed (bnnzoo.make_model)"
         )
     target: Process = registry.get("processes", process).build(process_options or {})
     network = bound.bind(data).bound
@@ -166,11 +181,15 @@ def match_prior(
     )
 
 
-def _method(variant: Variant, method: Method | None) -> Method:
+def _choice(name: str, given: str, choices: Sequence[str]) -> None:
+    if given not in choices:
+        raise OptionError(f"{name} = {given!r}{hint(given, choices)}")
+
+
+def _method(variant: str, method: str | None) -> str:
     if method is None:
         return "moments" if variant == "gpi-g" else "wasserstein"
-    if method not in STEPS:
-        raise OptionError(f"method = {method!r}: choices are {', '.join(STEPS)}")
+    _choice("method", method, tuple(STEPS))
     if method == "moments" and variant == "gpi-h":
         raise OptionError(
             "method = 'moments' says nothing of the tails that gpi-h learns: use method = "
@@ -179,22 +198,32 @@ def _method(variant: Variant, method: Method | None) -> Method:
     return method
 
 
-def _fitting(points: np.ndarray, data: Dataset, measure: Measure) -> np.ndarray:
+def _fitting(points: np.ndarray, data: Dataset, measure: str) -> np.ndarray:
     if points.shape[1:] != data.x.shape[1:]:
-        raise InputError(
-            f"points have shape {points.shape}, where (row, {', '.join(map(str, data.x.shape[1:]))}) "
-            "is needed"
-        )
+        features = ", ".join(map(str, data.x.shape[1:]))
+        raise InputError(f"points have shape {points.shape}, where (row, {features}) is needed")
     if not np.isfinite(points).all():
         raise InputError("points hold a value that is not a finite number")
     low, high = _box(data.x)
     outside = ((points < low) | (points > high)).reshape(len(points), -1).any(1)
     if measure == "box" and outside.any():
         raise InputError(
-            f"points: row {int(np.argmax(outside))} lies outside the box of the training inputs, which "
-            "measure = 'box' asks for; leave measure out, or the row"
+            f"points: row {int(np.argmax(outside))} lies outside the box of the training inputs, "
+            "which measure = 'box' asks for; leave measure out, or the row"
         )
     return points
+
+
+def _line(where: matching.Points) -> tuple[np.ndarray, jax.Array]:
+    """Places along the first principal direction of the inputs, and the inputs there."""
+    x = np.asarray(where.training, float).reshape(len(where.training), -1)
+    centre = x.mean(0)
+    direction = np.linalg.svd(x[:LINE_ROWS] - centre, full_matrices=False)[2][0]
+    along = (x - centre) @ direction
+    position = np.linspace(along.min(), along.max(), LINE_POINTS)
+    line = centre + position[:, None] * direction
+    shape = (LINE_POINTS, *where.training.shape[1:])
+    return position, jnp.asarray(line.reshape(shape), where.training.dtype)
 
 
 def _box(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -204,11 +233,11 @@ def _box(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _model(
     model: Model,
     widths: matching.Widths,
-    variant: Variant,
+    variant: str,
     process: Process,
     name: str,
     data: Dataset,
-    method: Method,
+    method: str,
 ) -> Model:
     """The model with the prior found, and a spec that says so."""
     words = ", ".join(f"{k} {v}" for k, v in process.options.model_dump(exclude_none=True).items())
@@ -243,13 +272,15 @@ def _checked(
     keys = jax.random.split(key, 5)
     x = where(keys[0])
     target = np.asarray(process.second_moment(keys[1], x.reshape(x.shape[0], -1)))
-    theirs = matching.draw_process(process, keys[2], x, SHOWN, 1)
+    position, line = _line(where)
+    theirs = matching.draw_process(process, keys[2], line, SHOWN, 1)
     drawn = {}
     for name, at, own in (("before", begin, keys[3]), ("after", widths, keys[4])):
         f = np.asarray(matching.draw_functions(network, at, own, x, CHECK_DRAWS), float)
         moments = np.einsum("dro,dso->rs", f, f) / (f.shape[0] * f.shape[2])
         error = float(np.linalg.norm(moments - target) / np.linalg.norm(target))
-        drawn[name] = f[:SHOWN, :, 0], error, float(np.sqrt(np.diag(moments).mean()))
+        shown = np.asarray(matching.draw_functions(network, at, own, line, SHOWN))[..., 0]
+        drawn[name] = shown, error, float(np.sqrt(np.diag(moments).mean()))
     ratio = drawn["after"][2] / float(np.sqrt(np.diag(target).mean()))
     warnings = ()
     if not 1.0 / REACHED < ratio < REACHED:
@@ -263,7 +294,7 @@ def _checked(
         widths=dict(options["widths"]),
         shapes=dict(options.get("shapes", {})),
         objective=np.asarray(objective),
-        points=np.asarray(x),
+        position=position,
         target=np.asarray(theirs),
         before=drawn["before"][0],
         after=drawn["after"][0],

@@ -1,0 +1,119 @@
+"""``bnnzoo match-prior``: a prior over functions from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bnnzoo.cli import options as o
+from bnnzoo.cli.console import console, facts, print_json, seconds
+from bnnzoo.errors import InputError
+
+MATCH = "Matching"
+
+
+def _option(help_text: str, metavar: str) -> Any:
+    return typer.Option(help=help_text, rich_help_panel=MATCH, metavar=metavar)
+
+
+def match_prior(
+    dataset: o.DatasetFlag = None,
+    target: o.TargetFlag = None,
+    task: o.TaskFlag = None,
+    model: o.ModelFlag = None,
+    network: o.NetworkFlag = None,
+    likelihood: o.LikelihoodFlag = None,
+    process: Annotated[str, _option("A name of `bnnzoo list processes`.", "NAME")] = "rbf",
+    variant: Annotated[str, _option("gpi-g or gpi-h.", "NAME")] = "gpi-g",
+    method: Annotated[
+        str | None, _option("moments (default for gpi-g) or wasserstein.", "NAME")
+    ] = None,
+    measure: Annotated[str, _option("mixed, training or box.", "NAME")] = "mixed",
+    steps: Annotated[int | None, _option("Of the search.", "N")] = None,
+    seed: Annotated[int, _option("Default 0.", "N")] = 0,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="TOML file for the model.", metavar="FILE")
+    ] = Path("matched.toml"),
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture of functions before and after.", metavar="FILE")
+    ] = None,
+    config: o.ConfigFlag = None,
+    assignments: o.SetFlag = None,
+    as_json: o.JsonFlag = False,
+) -> None:
+    """Tune a prior until the network draws the functions of a Gaussian process.
+
+    Options of the process: --set process.length_scale=0.6. The file goes to fit --config.
+    """
+    given = locals()
+    for_process, others = _split(assignments or [])
+    flags = {name: given.get(name) for name in o.PLACES if name in given and name != "seed"}
+    tree = o.make_tree(config, flags, others)
+    if o.file_model(tree):
+        raise InputError("match-prior: a hand-written model has priors of its own; name a network")
+    if plot is not None and plot.suffix.lower() not in (".svg", ".png", ".pdf"):
+        raise InputError(f"--plot {plot}: a picture is written as .svg, .png or .pdf")
+    from bnnzoo.api import plan
+    from bnnzoo.inference import match_prior as match
+
+    planned = plan(tree)
+    matched = match(
+        planned.model,
+        planned.data,
+        process,
+        variant=variant,
+        method=method,
+        measure=measure,
+        steps=steps,
+        seed=seed,
+        process_options=for_process,
+    )
+    matched.save(out)
+    if plot is not None:
+        from bnnzoo.reports.matched import plot_matched_prior
+
+        plot_matched_prior(matched, plot)
+    if as_json:
+        print_json(
+            {
+                "out": str(out),
+                "widths": matched.widths,
+                "shapes": matched.shapes,
+                "error_before": matched.error_before,
+                "error_after": matched.error_after,
+                "scale_ratio": matched.scale_ratio,
+                "seconds": matched.seconds,
+                "warnings": list(matched.warnings),
+            }
+        )
+        return
+    said = matched.model.spec.prior.options["matched_to"] if matched.model.spec else ""
+    rows = [
+        ("model", matched.model.label),
+        ("target", said),
+        ("off by", f"{matched.error_before:.3f} before, {matched.error_after:.3f} after"),
+        ("time", seconds(matched.seconds)),
+        *((f"width {path}", f"{width:.3g}") for path, width in matched.widths.items()),
+        *(("note", line) for line in matched.warnings),
+    ]
+    console().print(facts(rows))
+    console().print(f"Wrote {out}: bnnzoo fit --config {out} --dataset {planned.data.name}")
+    if plot is not None:
+        console().print(f"Wrote {plot}")
+
+
+def _split(assignments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Options of the process, and assignments of the other sections."""
+    from bnnzoo.specs import read_value
+
+    process: dict[str, Any] = {}
+    others = []
+    for text in assignments:
+        place, equals, value = text.partition("=")
+        if equals and place.startswith("process."):
+            process[place.removeprefix("process.")] = read_value(value)
+        else:
+            others.append(text)
+    return process, others
