@@ -282,7 +282,7 @@ def _checked(
         shown = np.asarray(matching.draw_functions(network, at, own, line, SHOWN))[..., 0]
         drawn[name] = shown, error, float(np.sqrt(np.diag(moments).mean()))
     ratio = drawn["after"][2] / float(np.sqrt(np.diag(target).mean()))
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if not 1.0 / REACHED < ratio < REACHED:
         warnings = (
             f"the network does not reach the scale of the process: its functions have {ratio:.2f} "

@@ -183,8 +183,9 @@ def match_moments(
         for_points, for_target, for_first, for_second = jax.random.split(own, 4)
         x = points(for_points)
         target = process.second_moment(for_target, x.reshape(x.shape[0], -1))
-        halves = (draw_functions(network, now, k, x, draws) for k in (for_first, for_second))
-        return moment_distance(*halves, target)
+        first = draw_functions(network, now, for_first, x, draws)
+        second = draw_functions(network, now, for_second, x, draws)
+        return moment_distance(first, second, target)
 
     def step(carry: tuple[Widths, Any], own: Array) -> tuple[tuple[Widths, Any], Any]:
         now, state = carry

@@ -81,7 +81,7 @@ class CorrelatedNormal(dist.Distribution):
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
-    pytree_data_fields = ("scale", "factors")
+    pytree_data_fields: tuple[str, ...] = ("scale", "factors")
     pytree_aux_fields = ("groups",)
 
     def __init__(
@@ -98,7 +98,7 @@ class CorrelatedNormal(dist.Distribution):
         super().__init__((), tuple(shape), validate_args=validate_args)
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         """Every real array of the shape."""
         return dist.constraints.independent(dist.constraints.real, len(self.event_shape))
 

@@ -83,7 +83,7 @@ class _Walk:
         def of(v: Any) -> _Seen:
             return _Seen() if isinstance(v, Literal) else seen[v]
 
-        self.inner: list[_Walk | None] = []
+        self.inner = []
         for equation in program.eqns:
             operands = [of(v) for v in equation.invars]
             body = _body(equation)

@@ -272,7 +272,7 @@ def _summed(
     mode = "wrap" if padding == "CIRCULAR" else "constant"
     padded = jnp.pad(units, [(0, 0), *before_after * places], mode=mode)
     ends = [n - k + 1 for n, k in zip(padded.shape[1:3], size, strict=True)]
-    elements = np.stack(np.indices(size), -1).reshape(-1, 2)
+    elements = np.moveaxis(np.indices(size), 0, -1).reshape(-1, 2)
     if covariance is None:
         table = np.tile(elements, (1, places))
         weights = jnp.ones(len(table), units.dtype)

@@ -126,7 +126,7 @@ def _factor(side: Any, n: int) -> Array:
 )
 def matrix_normal(options: MatrixNormalOptions) -> MatrixNormal:
     """The prior of these options."""
-    sides = []
+    sides: list[Any] = []
     for name in ("inputs", "outputs"):
         side = getattr(options, name)
         if isinstance(side, float):

@@ -71,7 +71,7 @@ class SumTilted(dist.Distribution):
         super().__init__((), tuple(shape))
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         """Every real array of the shape."""
         return dist.constraints.independent(dist.constraints.real, len(self.event_shape))
 
