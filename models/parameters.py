@@ -34,9 +34,9 @@ class ParameterInfo:
         gain: gain of the network's activation for a kernel, else 1.
         forward_scaled: the module multiplies by 1/sqrt(fan_in) itself (``ntk``).
         keys: the path as the module's own keys, whole numbers in lists.
-        filter_axes: how many leading axes are positions of a convolution's filter; 0 for others.
         reads_input: a kernel that is applied to the network's inputs, no other kernel before it.
         writes_output: a kernel whose result goes to the network's outputs through no other.
+        filter_axes: how many leading axes are positions of a convolution's filter; 0 for others.
     """
 
     path: str
@@ -46,9 +46,9 @@ class ParameterInfo:
     gain: float
     forward_scaled: bool
     keys: tuple[str | int, ...] = ()
-    filter_axes: int = 0
     reads_input: bool = False
     writes_output: bool = False
+    filter_axes: int = 0
 
     @property
     def unit(self) -> float:

@@ -43,7 +43,7 @@ def match_prior(
     assignments: o.SetFlag = None,
     as_json: o.JsonFlag = False,
 ) -> None:
-    """Tune a prior until the network draws the functions of a Gaussian process.
+    """Tune a prior to a Gaussian process over functions.
 
     Options of the process: --set process.length_scale=0.6. The file goes to fit --config.
     """

@@ -23,11 +23,11 @@ from numpyro import handlers
 from bnnzoo.errors import InputError
 from bnnzoo.models.infinite.dense import Dense, dense_kernel
 from bnnzoo.models.model import Model
-from bnnzoo.models.networks.mlp import MLP, MLPOptions
+from bnnzoo.models.networks.mlp import MLP, MLPOptions, residual_share
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.models.prior import Prior
 
-OPTIONS = {"widths", "activation", "residual", "parameterisation"}
+OPTIONS = {"widths", "activation", "residual", "bias", "parameterisation"}
 """Options of ``mlp`` whose limit is known here."""
 
 
@@ -36,14 +36,15 @@ class Skeleton(NamedTuple):
 
     Attributes:
         activation: its name.
-        residual: by layer, whether the activation before it is added to its own layer's input.
-        infos: kernel and bias of every layer.
+        residual: by layer, what the activation before it is multiplied by where that is added to
+            its own layer's input; None where it is not.
+        infos: kernel and bias of every layer, None where it has no bias.
         approximate_inputs: sums over inputs are taken as Gaussian.
     """
 
     activation: str
-    residual: tuple[bool, ...]
-    infos: tuple[tuple[ParameterInfo, ParameterInfo], ...]
+    residual: tuple[float | None, ...]
+    infos: tuple[tuple[ParameterInfo, ParameterInfo | None], ...]
     approximate_inputs: bool
 
 
@@ -155,11 +156,6 @@ def skeleton_of(model: Any, in_shape: tuple[int, ...], approximate_inputs: bool)
                 f"network.{name} = {getattr(options, name)!r}: its infinitely wide limit is not "
                 f"known here; the default is {field.default!r}"
             )
-    if not isinstance(options.residual, bool):
-        raise InputError(
-            f"network.residual = {options.residual!r}: its infinitely wide limit is not known "
-            "here; choices: True, False"
-        )
     if model.bound is not None and model.bound.in_shape != in_shape:
         raise InputError(f"inputs of shape {in_shape}, but the model's are {model.bound.in_shape}")
     bound = model.bound or network.bind(in_shape, model.likelihood.head(model.outputs or 1))
@@ -167,10 +163,11 @@ def skeleton_of(model: Any, in_shape: tuple[int, ...], approximate_inputs: bool)
     by_path = {info.path: info for info in bound.infos}
     count = len(options.widths) + 1
     pairs = tuple(
-        (by_path[f"layers.{i}.kernel"], by_path[f"layers.{i}.bias"]) for i in range(count)
+        (by_path[f"layers.{i}.kernel"], by_path.get(f"layers.{i}.bias")) for i in range(count)
     )
-    residual = [False, False]
-    residual += [options.residual and a == b for a, b in itertools.pairwise(options.widths)]
+    blocks = [a == b for a, b in itertools.pairwise(options.widths)]
+    share = residual_share(options.residual, sum(blocks))
+    residual = [None, None, *(share if block else None for block in blocks)]
     found = Skeleton(options.activation, tuple(residual[:count]), pairs, approximate_inputs)
     _check(model.prior, found)
     return found
@@ -197,14 +194,16 @@ def _layers(prior: Prior, skeleton: Skeleton) -> list[Dense]:
         times = 1.0 if kernel.forward_scaled else float(kernel.fan_in)
         variance = jnp.broadcast_to(laws[kernel.path].variance, kernel.shape)[:, 0]
         weight = times * (variance if number == 0 else variance[0])
-        own = jnp.broadcast_to(laws[bias.path].variance, bias.shape)[0]
-        layers.append(Dense(weight, own, 1.0 if skeleton.residual[number] else None))
+        own = jnp.zeros(())
+        if bias is not None:
+            own = jnp.broadcast_to(laws[bias.path].variance, bias.shape)[0]
+        layers.append(Dense(weight, own, skeleton.residual[number]))
     return layers
 
 
 def _laws(prior: Prior, skeleton: Skeleton) -> dict[str, dist.Distribution]:
     """The law of a parameter's elements by path, batch shape that of one element or of all."""
-    infos = [info for pair in skeleton.infos for info in pair]
+    infos = [info for pair in skeleton.infos for info in pair if info is not None]
     zeros = {info.path: jnp.zeros(info.shape) for info in infos}
     with (
         handlers.trace() as trace,
@@ -244,7 +243,7 @@ def _check(prior: Prior, skeleton: Skeleton) -> None:
     with jax.enable_x64(True):
         laws = _laws(prior, skeleton)
     for number, pair in enumerate(skeleton.infos):
-        for info in pair:
+        for info in filter(None, pair):
             law = laws[info.path]
             where = f"prior of {info.path!r}"
             try:

@@ -73,7 +73,7 @@ class MLP(nnx.Module):
         )
         self.activation = get_activation(options.activation).function
         blocks = sum(a == b for a, b in itertools.pairwise(sizes[:-1]))
-        self.share = _share(options.residual, blocks)
+        self.share = residual_share(options.residual, blocks)
 
     def __call__(self, x: Array) -> Array:
         """Outputs ``(row, output)`` for inputs ``(row, *in_shape)``."""
@@ -85,8 +85,13 @@ class MLP(nnx.Module):
         return last(h)
 
 
-def _share(residual: Residual, blocks: int) -> float | None:
-    """What a block's output is multiplied by; None without shortcuts."""
+def residual_share(residual: Residual, blocks: int) -> float | None:
+    """What a block's output is multiplied by; None without shortcuts.
+
+    Args:
+        residual: the option.
+        blocks: their number.
+    """
     if residual == "none":
         return None
     count = max(blocks, 1)

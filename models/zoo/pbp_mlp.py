@@ -30,19 +30,19 @@ class PBPOptions(Options):
         "Bayesian Neural Networks, sec. 2 and 5",
     ),
     tags={"task": "regression", "network": "mlp", "data": "uci/boston"},
-    notes="Layers divide by the root of their inputs (network.parameterisation = 'ntk'); a kernel "
-    "is N(0, 1/p) with p ~ Gamma(6, rate 6). Three things differ from the publication: there one p "
-    "is shared by all layers, here each kernel has its own; there a bias is the weight of one more "
-    "constant input, under the same law and divided with the others, here it is N(0, 1); and there "
-    "the noise's precision is Gamma(6, rate 6) as well, here its standard deviation is half "
-    "normal. Protocol: the 20 standard splits of the UCI tables (split = 0 to 19), 40 epochs. On "
-    "13 features it has 751 parameters.",
+    notes="Layers divide by the root of their inputs (network.parameterisation = 'ntk'); "
+    "kernels are N(0, 1/p) with one p ~ Gamma(6, rate 6) for all. Two things differ from the "
+    "publication: there a bias is the weight of one more constant input, under the same law and "
+    "divided with the others, here it is N(0, 1); and there the noise's precision is Gamma(6, "
+    "rate 6) as well, here its standard deviation is half normal. Protocol: the 20 standard "
+    "splits of the UCI tables (split = 0 to 19), 40 epochs. On 13 features it has 751 "
+    "parameters.",
 )
 def pbp_mlp(options: PBPOptions) -> Model:
     """The model of these options."""
     return make_model(
         "mlp",
-        "hierarchical",
+        "hierarchical-gaussian",
         "gaussian",
         network_options={
             "widths": [options.width],
@@ -50,5 +50,5 @@ def pbp_mlp(options: PBPOptions) -> Model:
             "parameterisation": "ntk",
         },
         # The published layer has no gain, which that of relu is.
-        prior_options={"std": math.sqrt(0.5), "shape": SHAPE, "rate": RATE},
+        prior_options={"std": math.sqrt(0.5), "shape": SHAPE, "rate": RATE, "share": "network"},
     )

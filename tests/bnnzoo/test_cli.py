@@ -21,6 +21,7 @@ COMMANDS = [
     "resume",
     "drop-chains",
     "predict",
+    "match-prior",
     "report",
     "runs",
     "doctor",

@@ -132,6 +132,7 @@ def test_a_piece_that_has_gone_is_an_error(tmp_path):
         np.asarray(StoredPiece(tmp_path, "chain-0-piece-00000", 3))
 
 
+@pytest.mark.validate
 def test_small_and_large_draws_give_one_run(tmp_path, monkeypatch):
     """Everything a run keeps and predicts, with draws in memory and from the disk in pieces."""
     data = bz.load_dataset("gap", n=20, seed=0)

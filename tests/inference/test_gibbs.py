@@ -163,7 +163,7 @@ def test_the_conditional_of_a_layer_is_the_formula(T, L):
 @pytest.mark.parametrize(
     ("share", "T", "L"),
     [
-        ("network", 0.1, 2.0),
+        pytest.param("network", 0.1, 2.0, marks=pytest.mark.validate),
         pytest.param("layer", 1.0, 1.0, marks=pytest.mark.validate),
     ],
 )

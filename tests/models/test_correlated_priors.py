@@ -333,6 +333,20 @@ def test_every_family_runs():
         assert run.predict(data.x_test).mean.shape == (5,)
 
 
+@pytest.mark.validate
+@pytest.mark.parametrize("name", ["correlated-conv", "sum-filter", "multivariate-student-t"])
+def test_filters_in_a_run(name, tmp_path):
+    options = {"channels": [2, 2], "shape": [8, 8], "dense": [4]}
+    model = make_model("cnn", name, "categorical", network_options=options)
+    size = {"chains": 1, "draws": 10, "warmup": 30, "progress": False, "out": tmp_path / "run"}
+    run = bz.fit(model, bz.load_dataset("digits"), "hmc", max_steps=5, **size)
+    filters = run.tree["posterior"]["convs.0.kernel"].to_numpy()
+    assert filters.shape == (1, 10, 3, 3, 1, 2) and filters.std(1).min() > 0
+    x = np.zeros((2, 64))
+    again = bz.load_run(tmp_path / "run").predict(x).probabilities
+    np.testing.assert_array_equal(again, run.predict(x).probabilities)
+
+
 def test_filters_are_found_and_biases_left_alone():
     bound = Network(Everything, gain=1.5).bind((4, 4, 2), 2)
     found = {i.path: i.filter_axes for i in bound.infos if i.filter_axes}

@@ -97,7 +97,7 @@ def test_ends_are_read_off_the_program(module):
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "silu", "erf", "softplus"])
 def test_ends_of_the_mlp(activation):
-    options = {"widths": [4, 4], "activation": activation, "residual": True}
+    options = {"widths": [4, 4], "activation": activation, "residual": "1"}
     infos = make_model(network_options=options).bind(data()).bound.infos
     assert [i.path for i in infos if i.reads_input] == ["layers.0.kernel"]
     assert [i.path for i in infos if i.writes_output] == ["layers.2.kernel"]

@@ -17,7 +17,7 @@ from bnnzoo.errors import InputError
 from bnnzoo.models import load_model, make_model, nngp_kernel
 from bnnzoo.models.activations import ACTIVATIONS
 from bnnzoo.models.infinite import Dense, dense_kernel, moments
-from bnnzoo.models.networks.mlp import ScaledLinear
+from bnnzoo.models.scaled_layers import linear
 from tests.models._tools import key, rng
 
 X = np.array([[1.0, -0.5, 0.3], [0.2, 0.9, -1.1], [-1.2, 0.1, 0.8], [2.0, -1.1, 0.6]])
@@ -130,7 +130,7 @@ def assert_limit(model, width, networks, seed=0):
 
 def test_kernel_is_that_of_wide_networks():
     """Quadrature, units of positive mean, a residual connection and biases."""
-    assert_limit(make("gelu", [500] * 2, residual=True, parameterisation="ntk"), 500, 24)
+    assert_limit(make("gelu", [500] * 2, residual="1", parameterisation="ntk"), 500, 24)
 
 
 @pytest.mark.validate
@@ -146,8 +146,10 @@ def test_every_kernel_is_that_of_wide_networks(activation, depth, parameterisati
 @pytest.mark.validate
 @pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
 def test_kernel_of_deep_residual_networks(activation):
-    """Rectifiers have units of positive mean, which a residual connection carries on."""
-    assert_limit(make(activation, [1000] * 3, residual=True), 1000, 32, seed=2)
+    """Rectifiers have units of positive mean, which residual connections carry on; no biases."""
+    assert_limit(
+        make(activation, [1000] * 3, residual="1/sqrt(blocks)", bias=False), 1000, 32, seed=2
+    )
 
 
 @pytest.mark.validate
@@ -235,7 +237,7 @@ def test_images_are_flattened():
 
 
 def other_network(in_shape, out_shape, *, rngs):
-    return ScaledLinear(in_shape[0], out_shape[0], rngs=rngs)
+    return linear(in_shape[0], out_shape[0], "ntk", rngs=rngs)
 
 
 def named(path, name, **options):
@@ -246,7 +248,10 @@ def named(path, name, **options):
     ("build", "message"),
     [
         (lambda: make_model(other_network), "other_network.*no infinitely wide limit"),
-        (lambda: make(prior="hierarchical"), "'layers.0.kernel.variance' is sampled.*mixture"),
+        (
+            lambda: make(prior="hierarchical-gaussian"),
+            "'layers.0.kernel.variance' is sampled.*mixture",
+        ),
         (
             lambda: make(prior="student-t", prior_options={"df": 1.8, "match": "iqr"}),
             "StudentT has no finite variance",

@@ -144,7 +144,8 @@ def test_precisions_of_pbp_are_gamma_of_shape_and_rate_6():
     model = load_model("pbp-mlp").bind(data((13,), 1))
     assert (model.prior.shape, model.prior.rate) == (6.0, 6.0)
     kernel = next(i for i in model.bound.infos if i.role == "kernel")
-    law = model.prior.distribution(kernel, variance=2.5)
+    law = model.prior.distribution(kernel, scale=np.sqrt(2.5))
+    assert model.prior.share == "network"
     np.testing.assert_allclose(law.variance, np.full(kernel.shape, 2.5), rtol=1e-5)
 
 
