@@ -266,6 +266,7 @@ def test_lengths_stay_within_bounds_on_a_density_with_holes():
 # -- in a run ----------------------------------------------------------------------------------
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("seed", SEEDS)
 def test_draws_with_a_tuned_length_have_the_closed_form(seed):
     data = forms.regression_data()

@@ -11,8 +11,6 @@ from bnnzoo import registry
 
 # Those that need a convolution, or a match to one network, have runs in files of their own.
 PRIORS = [p for p in registry.list_names("priors") if "needs" not in bz.describe("priors", p).tags]
-QUICK = ("horseshoe",)
-"""The others' programs take seconds to compile: `make validate` runs them."""
 
 
 def data():
@@ -22,10 +20,8 @@ def data():
     return bz.make_dataset(x[:12], y[:12], x[12:], y[12:], task="regression")
 
 
-@pytest.mark.parametrize(
-    "prior",
-    [pytest.param(p, marks=() if p in QUICK else pytest.mark.validate) for p in PRIORS],
-)
+@pytest.mark.validate  # their programs take seconds to compile
+@pytest.mark.parametrize("prior", PRIORS)
 def test_a_run_with_each_prior(prior, tmp_path):
     card = bz.describe("priors", prior)
     assert card.references and card.notes and card.tags["family"]

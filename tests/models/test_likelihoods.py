@@ -149,6 +149,7 @@ def fitted(likelihood, y, task="regression", x=X, **options):
     return fit(model, data, "hmc", **settings)
 
 
+@pytest.mark.validate
 def test_parts_of_the_uncertainty_of_numbers():
     run = fitted("student-t", REAL, noise="heteroscedastic")
     prediction = run.predict(X)
