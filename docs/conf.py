@@ -55,5 +55,12 @@ OTHERS += [rf"({name})\..*" for name in ("numpy", "numpyro", "dist", "os", "path
 OTHERS += [rf"({name})\..*" for name in ("typing", "xarray", "xr")]
 OTHERS += [r"'.*'"]  # axes of an array
 # Ours, not public, and named in public signatures and docstrings.
-OTHERS += [r".*\.ReportRun", r".*\.TableEncoding", "Draws", r"bnnzoo\.models\.activations", "truth"]
+OTHERS += [
+    r".*\.ReportRun",
+    r".*\.TableEncoding",
+    "Draws",
+    "Factory",
+    r"bnnzoo\.models\.activations",
+    "truth",
+]
 nitpick_ignore_regex = [("py:.*", name) for name in OTHERS]

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tomli_w
-from jaxtyping import Float
 
 from bnnzoo import registry
 from bnnzoo.errors import InputError, OptionError, hint
@@ -53,7 +52,8 @@ class MatchedPrior:
         target: functions of the process there ``(draw, point)``.
         before: first outputs of the network with widths of 1 ``(draw, point)``.
         after: of the matched network ``(draw, point)``.
-        error_before: |E[f f'] - K|_F / |K|_F with widths of 1, on measurement points.
+        error_before: Frobenius norm of E[f f'] - K over that of K with widths of 1, at measurement
+            points.
         error_after: the same of the matched network.
         scale_ratio: standard deviation of the matched functions over the process's.
         seconds: the search alone, with compilation.
@@ -94,7 +94,7 @@ def match_prior(
     variant: str = "gpi-g",
     method: str | None = None,
     measure: str = "mixed",
-    points: Float[np.ndarray, "row ..."] | None = None,
+    points: np.ndarray | None = None,
     count: int = 100,
     steps: int | None = None,
     draws: int | None = None,
@@ -114,7 +114,8 @@ def match_prior(
         method: ``moments`` (gpi-g; the default for it) or ``wasserstein`` (the default for gpi-h).
         measure: where functions are compared: 70 % training inputs and 30 % uniform in their box
             (``mixed``), or either alone.
-        points: inputs to choose from in place of the training inputs, original units.
+        points: inputs ``(row, *in_shape)`` to choose from in place of the training inputs, original
+            units.
         count: measurement points a step.
         steps: of the search; 300 by moments, 200 by wasserstein if not given.
         draws: functions of a step; 512 a half by moments, 128 by wasserstein if not given.

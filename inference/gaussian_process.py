@@ -43,7 +43,7 @@ class ProcessPrediction(NamedTuple):
             q: probability or probabilities, 0 to 1.
 
         Returns:
-            The shape of ``q``, then that of :attr:`mean`.
+            The shape of ``q``, then that of ``mean``.
 
         Raises:
             InputError: a probability outside [0, 1].
@@ -54,7 +54,7 @@ class ProcessPrediction(NamedTuple):
         return self._law(q.reshape(*q.shape, *[1] * self.mean.ndim))
 
     def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper ends of the central interval, each shaped as :attr:`mean`.
+        """Lower and upper ends of the central interval, each shaped as ``mean``.
 
         Args:
             level: probability inside, such as 0.9.
@@ -66,10 +66,10 @@ class ProcessPrediction(NamedTuple):
         return lower, upper
 
     def log_prob(self, y: Any) -> np.ndarray:
-        """Log density of each value, shaped as :attr:`mean`.
+        """Log density of each value, shaped as ``mean``.
 
         Args:
-            y: values, shaped as :attr:`mean`.
+            y: values, shaped as ``mean``.
         """
         z = (np.asarray(y, float) - self.mean) / self.scale
         return np.asarray(self._family.logpdf(z)) - np.log(self.scale)
