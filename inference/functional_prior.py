@@ -241,7 +241,11 @@ def _model(
     method: str,
 ) -> Model:
     """The model with the prior found, and a spec that says so."""
-    words = ", ".join(f"{k} {v}" for k, v in process.options.model_dump(exclude_none=True).items())
+    hyper = process.hyper(int(np.prod(data.x.shape[1:])))
+    said = process.options.model_dump(exclude={"length_scale", "variance"})
+    scales = sorted({f"{value:.3g}" for value in np.asarray(hyper.length_scale)})
+    said = {"length_scale": "/".join(scales), "variance": f"{float(hyper.variance):.3g}", **said}
+    words = ", ".join(f"{k} {v}" for k, v in said.items())
     options: dict[str, Any] = {
         "variant": variant,
         "widths": {p: float(np.exp(v)) for p, v in widths.log_width.items()},

@@ -93,7 +93,11 @@ def match_prior(
     rows = [
         ("model", matched.model.label),
         ("target", said),
-        ("off by", f"{matched.error_before:.3f} before, {matched.error_after:.3f} after"),
+        (
+            "off by",
+            f"{matched.error_after:.3f} of the process's second moments; {matched.error_before:.3f} "
+            "with widths of 1",
+        ),
         ("time", seconds(matched.seconds)),
         *((f"width {path}", f"{width:.3g}") for path, width in matched.widths.items()),
         *(("note", line) for line in matched.warnings),

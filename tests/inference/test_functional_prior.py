@@ -156,7 +156,10 @@ def test_a_matched_prior_is_a_prior_like_any_other(matched, tmp_path):
     assert matched.error_after < 0.3 * matched.error_before
     assert 0.8 < matched.scale_ratio < 1.25 and not matched.warnings
     assert matched.objective.shape == (150,) and matched.after.shape == matched.target.shape
-    assert "rbf (length_scale 30.0" in matched.model.spec.prior.options["matched_to"]
+    assert (
+        "rbf (length_scale 30, variance 1, hyper fixed) on the inputs of plane"
+        in matched.model.spec.prior.options["matched_to"]
+    )
 
     path = tmp_path / "matched.toml"
     matched.save(path)
