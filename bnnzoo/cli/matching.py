@@ -95,7 +95,7 @@ def match_prior(
         ("target", said),
         (
             "off by",
-            f"{matched.error_after:.3f} of the process's second moments; {matched.error_before:.3f} "
+            f"{matched.error_after:.3f} of the second moments; {matched.error_before:.3f} "
             "with widths of 1",
         ),
         ("time", seconds(matched.seconds)),
