@@ -28,6 +28,7 @@ if _TYPE_CHECKING:
     from bnnzoo.inference import fit as fit
     from bnnzoo.inference import load_run as load_run
     from bnnzoo.inference import match_prior as match_prior
+    from bnnzoo.inference import prior_predictive as prior_predictive
     from bnnzoo.inference import resume as resume
     from bnnzoo.models import Model as Model
     from bnnzoo.models import Posterior as Posterior
@@ -60,6 +61,7 @@ __all__ = [
     "make_dataset",
     "make_model",
     "match_prior",
+    "prior_predictive",
     "register",
     "resume",
     "write_report",
@@ -83,6 +85,7 @@ _HOMES = {
     "make_dataset": "bnnzoo.datasets",
     "make_model": "bnnzoo.models",
     "match_prior": "bnnzoo.inference",
+    "prior_predictive": "bnnzoo.inference",
     "register": "bnnzoo.registry",
     "resume": "bnnzoo.inference",
     "write_report": "bnnzoo.reports",

@@ -17,6 +17,7 @@ from bnnzoo.inference.laplace_predictive import (
     probit_probabilities,
 )
 from bnnzoo.inference.prediction import Prediction
+from bnnzoo.inference.prior_predictive import PriorPredictive, prior_predictive
 from bnnzoo.inference.run import Run, load_run
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "InfiniteNetwork",
     "MatchedPrior",
     "Prediction",
+    "PriorPredictive",
     "ProcessPrediction",
     "Run",
     "Stage",
@@ -38,6 +40,7 @@ __all__ = [
     "function_moments",
     "load_run",
     "match_prior",
+    "prior_predictive",
     "probit_probabilities",
     "resume",
 ]
