@@ -186,6 +186,7 @@ class Model:
         made.outputs, made.external = outputs, self.external
         made.bound = self.network.bind(in_shape, self.likelihood.head(outputs))
         made.prior.check(made.bound.infos)
+        made.prior.check_use(made.bound.infos)
         made.prior = made.prior.bind(made.bound.infos, data)
         return made
 

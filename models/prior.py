@@ -132,6 +132,16 @@ class Prior(ABC):
             InputError: a parameter it cannot be a prior of.
         """
 
+    def check_use(self, infos: Sequence[ParameterInfo]) -> None:  # noqa: B027
+        """Raise where none of the parameters is what this prior is about.
+
+        Args:
+            infos: the parameters of this family, whatever numbers rules give them.
+
+        Raises:
+            InputError: it would be another prior under this one's name.
+        """
+
 
 class ElementwisePrior(Prior):
     """Independent elements of one location-scale family.
@@ -259,6 +269,19 @@ class RuledPrior(Prior):
                     )
         for number, own in self._groups(infos).items():
             self._rule(number)[0].check(own)
+
+    def check_use(self, infos: Sequence[ParameterInfo]) -> None:
+        """See :meth:`Prior.check_use`; rules that name no family have the base's."""
+        groups = self._groups(infos)
+        family = [i for number, own in groups.items() if not self._named(number) for i in own]
+        if self.base is not None and family:
+            self.base.check_use(family)
+        for number, own in groups.items():
+            if self._named(number):
+                self._rule(number)[0].check_use(own)
+
+    def _named(self, number: int | None) -> bool:
+        return number is not None and self.direct[number]
 
 
 def _plain(info: ParameterInfo) -> bool:

@@ -74,7 +74,7 @@ class CorrelatedConv(CorrelatedPrior):
         factors = {i.path: self._factor(i) for i in infos if i.filter_axes}
         return replace(self, bound=factors, length_scale=None) if self.length_scale else self
 
-    def check(self, infos: Sequence[ParameterInfo]) -> None:
+    def check_use(self, infos: Sequence[ParameterInfo]) -> None:
         """There is a convolution."""
         if not any(i.filter_axes for i in infos):
             raise InputError(

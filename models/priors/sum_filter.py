@@ -174,7 +174,7 @@ class SumFilter(Prior):
         loc = 1.0 if info.role == "scale" else 0.0
         return dist.Normal(loc, scale).expand(info.shape).to_event(len(info.shape))
 
-    def check(self, infos: Sequence[ParameterInfo]) -> None:
+    def check_use(self, infos: Sequence[ParameterInfo]) -> None:
         """There is a convolution."""
         if not any(i.filter_axes for i in infos):
             raise InputError(

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from bnnzoo.models.model import Model, make_model
-from bnnzoo.models.zoo.priors_revisited_fcnn import FCNNOptions
+from bnnzoo.options import Options, Positive
 from bnnzoo.registry import register
 
 WINDOW = 3
 
 
-class CNNOptions(FCNNOptions):
+class CNNOptions(Options):
     """Options of ``priors-revisited-cnn``."""
 
+    prior: Literal["gaussian", "laplace", "student-t", "correlated-conv"] = Field(
+        "gaussian", description="Family of the weights."
+    )
+    std: Positive = Field(1.0, description="Width of the prior, times sqrt(2 / fan-in).")
+    match: Literal["variance", "scale"] = Field(
+        "scale",
+        description="scale as published (Laplace then has twice the variance), or variance.",
+    )
+    length_scale: Positive = Field(
+        1.0, description="Of correlated-conv, in positions of a filter; the study took 0.5 and 1."
+    )
     fan_in: Literal["channels", "window"] = Field(
         "channels",
         description="What a filter's width is divided by the root of: the channels below it, as "
@@ -42,6 +53,11 @@ class CNNOptions(FCNNOptions):
 def priors_revisited_cnn(options: CNNOptions) -> Model:
     """The model of these options."""
     wider = WINDOW if options.fan_in == "channels" else 1
+    family: dict[str, Any]
+    if options.prior == "correlated-conv":
+        family = {"length_scale": options.length_scale}
+    else:
+        family = {"match": options.match}
     return make_model(
         "cnn",
         options.prior,
@@ -49,7 +65,7 @@ def priors_revisited_cnn(options: CNNOptions) -> Model:
         network_options={"channels": [50, 50], "kernel": WINDOW, "shape": options.shape},
         prior_options={
             "std": options.std,
-            "match": options.match,
+            **family,
             "rules": {"convs.*.kernel": {"std": options.std * wider}},
         },
     )

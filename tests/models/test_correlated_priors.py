@@ -375,10 +375,23 @@ def test_bad_options(name, options, message):
 )
 def test_what_does_not_fit_a_network(name, options, infos, message):
     with pytest.raises(InputError, match=message):
-        prior(name, **options).check(infos)
+        refused(prior(name, **options), infos)
     rules = {"*": {"name": name, **options}}
     with pytest.raises(InputError, match=message):
-        make_prior(Component(name=None, options={"rules": rules})).check(infos)
+        refused(make_prior(Component(name=None, options={"rules": rules})), infos)
+
+
+def refused(made, infos):
+    made.check(infos)
+    made.check_use(infos)
+
+
+def test_a_rule_without_a_name_is_of_the_same_family():
+    # The rule takes the only convolution, and leaves the base a dense kernel.
+    made = prior("correlated-conv", rules={"conv.kernel": {"std": 2.0}})
+    refused(made, [CONV, DENSE])
+    bound = made.bind([CONV, DENSE], None)
+    np.testing.assert_allclose(bound.distribution(CONV).variance, 4 * 1.5**2 / 12, rtol=1e-5)
 
 
 def test_matrices_that_are_not_positive_definite():

@@ -158,6 +158,10 @@ def test_options_of_named_models():
     np.testing.assert_allclose(
         bound.prior.distribution(kernel).variance[0, 0, 0, 0], 2 * 2 / 9, rtol=1e-5
     )
+    smooth = load_model("priors-revisited-cnn", prior="correlated-conv", shape=[4, 4])
+    law = smooth.bind(data((16,), 3)).prior.distribution(kernel)
+    np.testing.assert_allclose(law.variance, np.full(kernel.shape, 2.0), rtol=1e-5)
+    np.testing.assert_allclose(law.factors[0][1, 0], np.exp(-1.0), rtol=1e-5)
     with pytest.raises(OptionError, match=r"model.variance = 0"):
         load_model("hmc-resnet20", variance=0)
     with pytest.raises(OptionError, match=r"unknown option model.widht"):
