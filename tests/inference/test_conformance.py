@@ -49,7 +49,7 @@ CHAINS, DRAWS, WARMUP = 2, 20, 20
 LONG = (
     *("adjusted-mclmc", "mile", "smc", "laplace", "pathfinder", "flow-vi", "low-rank-vi"),
     *("full-rank-vi", "last-layer-vi", "sgnht", "psgld", "cyclical-sgld", "cyclical-sghmc"),
-    *("gibbs-hmc", "map", "deep-ensemble", "swag", "svgd"),
+    *("gg-mc", "gibbs-hmc", "map", "deep-ensemble", "swag", "svgd"),
 )
 """Backends whose programs take long to compile, or are variants of another: `make validate` runs
 them here; `make test` has files of their own for them."""
@@ -135,8 +135,7 @@ def quick_models():
 
 @pytest.mark.parametrize("row", quick_models())
 def test_every_prior_and_likelihood_of_the_registry(row):
-    if made := check_model(row):
-        check_draws(*made)
+    check_model(row)
 
 
 @pytest.mark.validate

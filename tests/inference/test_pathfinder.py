@@ -136,14 +136,8 @@ def test_candidates_without_density_weigh_nothing():
 # -- fits --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "T",
-    [
-        pytest.param(1.0, marks=pytest.mark.validate),
-        pytest.param(0.3, marks=pytest.mark.validate),
-        0.1,
-    ],
-)
+@pytest.mark.validate
+@pytest.mark.parametrize("T", [1.0, 0.3, 0.1])
 def test_a_gaussian_posterior(data, T):
     """2,000 draws among 8,000 candidates, means within 0.15 and variances within 25 %.
 

@@ -183,6 +183,7 @@ def test_parts_of_the_uncertainty_of_classes():
             refused()
 
 
+@pytest.mark.validate
 def test_counts_are_predicted_as_counts():
     """Quantiles are whole numbers, and the randomised PIT is uniform where the model is right."""
     rng = np.random.default_rng(0)
