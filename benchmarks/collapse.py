@@ -10,7 +10,7 @@ the point at which climbing in sigma and the approximation together would end; f
 sections of log sigma, a fit each.
 
 The evidence rises with sigma. The bound falls, the more so the larger the network, and the learned
-sigma goes down with it (Trippe & Turner 2018; Coker et al. 2022). Writes
+sigma is far below 1 (Trippe & Turner 2018; Coker et al. 2022). Writes
 ``benchmarks/results/collapse.json`` and ``collapse.md``.
 """
 

@@ -52,4 +52,5 @@ def test_the_bound_falls_as_the_network_grows_and_the_evidence_rises():
     print(
         "learned sigma:", small["sigma"], large["sigma"], "bound:", small["bound"], large["bound"]
     )
-    assert large["sigma"] < min(1.0, small["sigma"]) and large["bound"] < max(evidence) - 20
+    # Both far below where the evidence is highest, which is 3: 0.18, as near as eight fits tell.
+    assert large["sigma"] <= small["sigma"] < 0.3 and large["bound"] < max(evidence) - 20
