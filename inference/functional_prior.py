@@ -137,8 +137,15 @@ def match_prior(
     _choice("variant", variant, get_args(Variant))
     _choice("measure", measure, tuple(TRAINING_SHARE))
     method = _method(variant, method)
-    counts = {"count": count, "critic_steps": critic_steps}
-    counts |= {"steps": steps or STEPS[method], "draws": draws or DRAWS[method]}
+    counts = {
+        "count": count,
+        "critic_steps": critic_steps,
+        "steps": STEPS[method] if steps is None else steps,
+        "draws": DRAWS[method] if draws is None else draws,
+    }
+    first_rate = RATES[method] if learning_rate is None else learning_rate
+    if not first_rate > 0:
+        raise OptionError(f"learning_rate = {first_rate}: a number above 0 is needed")
     for name, value in counts.items():
         if value < 2:
             raise OptionError(f"{name} = {value}: a whole number above 1 is needed")
@@ -163,7 +170,7 @@ def match_prior(
     for_search, for_check = jax.random.split(key)
     begun = time.perf_counter()
     begin = matching.start(network, variant)
-    rate = jnp.asarray(learning_rate or RATES[method], x.dtype)
+    rate = jnp.asarray(first_rate, x.dtype)
     fixed = (network, target, where, begin, for_search, counts["steps"], counts["draws"], rate)
     if method == "moments":
         found = matching.match_moments(*fixed)

@@ -9,6 +9,7 @@ of the draws. It sees nothing of a function's law but those.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.network import BoundNetwork
 from bnnzoo.models.priors.gp_matched import width_unit
 from bnnzoo.models.process import Process
+from bnnzoo.models.scaled_gaussian import centre_of
 
 CRITIC_WIDTH = 200
 PENALTY = 10.0
@@ -97,8 +99,7 @@ def draw_functions(
                 shape = shape_of(widths.shape[info.path])
                 width = width * jnp.sqrt(shape / jax.random.gamma(for_variance, shape))
             white = jax.random.normal(for_weight, info.shape, x.dtype)
-            centre = 1.0 if info.role == "scale" else 0.0
-            parameters[info.path] = centre + width * white
+            parameters[info.path] = centre_of(info) + width * white
         return network.apply(parameters, x)
 
     return jax.vmap(one)(jax.random.split(key, count))
@@ -187,17 +188,7 @@ def match_moments(
         second = draw_functions(network, now, for_second, x, draws)
         return moment_distance(first, second, target)
 
-    def step(carry: tuple[Widths, Any], own: Array) -> tuple[tuple[Widths, Any], Any]:
-        now, state = carry
-        value, slope = jax.value_and_grad(loss)(now, own)
-        change, state = optimiser.update(slope, state)
-        now = optax.apply_updates(now, change)
-        return (now, state), (value, now)
-
-    begin = (widths, optimiser.init(widths))
-    _, (values, path) = jax.lax.scan(step, begin, jax.random.split(key, steps))
-    last = max(steps // 10, 1)
-    return Trace(jax.tree.map(lambda a: a[-last:].mean(0), path), values)
+    return _descend(optimiser, jax.value_and_grad(loss), widths, jax.random.split(key, steps))
 
 
 @functools.partial(
@@ -249,8 +240,7 @@ def match_wasserstein(
         (critic, _), _ = jax.lax.scan(step, begin, jax.random.split(own, critic_steps))
         return critic
 
-    def step(carry: tuple[Widths, Any], own: Array) -> tuple[tuple[Widths, Any], Any]:
-        now, state = carry
+    def value_and_slope(now: Widths, own: Array) -> tuple[Array, Widths]:
         keys = jax.random.split(own, 6)
         x = points(keys[0])
         theirs = draw_process(process, keys[1], x, draws, network.outputs)
@@ -260,14 +250,26 @@ def match_wasserstein(
         def distance(at: Widths) -> Array:
             return gap(critic, flat(draw_functions(network, at, keys[5], x, draws)), theirs)
 
-        value, slope = jax.value_and_grad(distance)(now)
-        change, state = outer.update(slope, state)
+        return jax.value_and_grad(distance)(now)
+
+    return _descend(outer, value_and_slope, widths, jax.random.split(key, steps))
+
+
+def _descend(
+    optimiser: Any, value_and_slope: Callable[..., Any], widths: Widths, keys: Array
+) -> Trace:
+    """A step of the widths for every key; the last tenth of them averaged."""
+
+    def step(carry: tuple[Widths, Any], own: Array) -> tuple[tuple[Widths, Any], Any]:
+        now, state = carry
+        value, slope = value_and_slope(now, own)
+        change, state = optimiser.update(slope, state)
         now = optax.apply_updates(now, change)
         return (now, state), (value, now)
 
-    begin = (widths, outer.init(widths))
-    _, (values, path) = jax.lax.scan(step, begin, jax.random.split(key, steps))
-    last = max(steps // 10, 1)
+    begin = (widths, optimiser.init(widths))
+    _, (values, path) = jax.lax.scan(step, begin, keys)
+    last = max(len(keys) // 10, 1)
     return Trace(jax.tree.map(lambda a: a[-last:].mean(0), path), values)
 
 

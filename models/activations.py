@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 from jax import Array
+from pydantic import AfterValidator
 
 from bnnzoo.errors import UnknownNameError
 
@@ -58,3 +59,12 @@ def get_activation(name: str) -> Activation:
         return ACTIVATIONS[name]
     except KeyError:
         raise UnknownNameError("activation", name, ACTIVATIONS) from None
+
+
+def _known(name: str) -> str:
+    get_activation(name)
+    return name
+
+
+ActivationName = Annotated[str, AfterValidator(_known)]
+"""The name of an activation, as an option."""

@@ -15,6 +15,7 @@ from bnnzoo.models.correlated import CorrelatedNormal, Groups, coloured
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.models.prior import Prior, PriorOptions
+from bnnzoo.models.scaled_gaussian import centre_of
 from bnnzoo.options import Positive
 
 Factors = tuple[Any, ...]
@@ -80,8 +81,8 @@ class CorrelatedPrior(Prior):
     def distribution(self, info: ParameterInfo, direct: bool = False) -> dist.Distribution:
         """See :meth:`Prior.distribution`."""
         if not self._is_ours(info, direct):
-            loc = 1.0 if info.role == "scale" else 0.0
-            return dist.Normal(loc, self.bias_std).expand(info.shape).to_event(len(info.shape))
+            element = dist.Normal(centre_of(info), self.bias_std)
+            return element.expand(info.shape).to_event(len(info.shape))
         return self.law(info, self._scale(info), self.groups(info), self.factors(info))
 
     def sample_parameter(self, info: ParameterInfo, direct: bool = False) -> Array:

@@ -11,6 +11,16 @@ from bnnzoo.inference import MatchedPrior
 FORMATS = (".svg", ".png", ".pdf")
 
 
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Raise ``InputError`` for a kind of file that no picture is written as.
+
+    Args:
+        path: of the picture.
+    """
+    if Path(path).suffix.lower() not in FORMATS:
+        raise InputError(f"{path}: a picture is written as one of {', '.join(FORMATS)}")
+
+
 def plot_matched_prior(matched: MatchedPrior, path: str | os.PathLike[str]) -> None:
     """Draw function values of the process, the network before and after, and the distance's trace.
 
@@ -21,9 +31,7 @@ def plot_matched_prior(matched: MatchedPrior, path: str | os.PathLike[str]) -> N
     Raises:
         InputError: another kind of file.
     """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise InputError(f"{path}: a picture is written as one of {', '.join(FORMATS)}")
+    check_picture(path)
     import matplotlib
 
     matplotlib.use("agg", force=False)

@@ -53,10 +53,12 @@ def match_prior(
     tree = o.make_tree(config, flags, others)
     if o.file_model(tree):
         raise InputError("match-prior: a hand-written model has priors of its own; name a network")
-    if plot is not None and plot.suffix.lower() not in (".svg", ".png", ".pdf"):
-        raise InputError(f"--plot {plot}: a picture is written as .svg, .png or .pdf")
     from bnnzoo.api import plan
     from bnnzoo.inference import match_prior as match
+    from bnnzoo.reports.matched import check_picture, plot_matched_prior
+
+    if plot is not None:
+        check_picture(plot)
 
     planned = plan(tree)
     matched = match(
@@ -72,8 +74,6 @@ def match_prior(
     )
     matched.save(out)
     if plot is not None:
-        from bnnzoo.reports.matched import plot_matched_prior
-
         plot_matched_prior(matched, plot)
     if as_json:
         print_json(

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from bnnzoo.errors import InputError
-from bnnzoo.models.activations import get_activation
+from bnnzoo.models.activations import ActivationName, get_activation
 from bnnzoo.models.network import Network
 from bnnzoo.models.networks.mlp import MLP, MLPOptions
 from bnnzoo.models.scaled_layers import PARAMETERISATION, Parameterisation, linear
@@ -25,19 +25,13 @@ class AdditiveOptions(Options):
     widths: tuple[Count, ...] = Field(
         (16,), description="Units of each hidden layer of a feature's network, first to last."
     )
-    activation: str = Field("tanh", description="Activation of the hidden layers.")
+    activation: ActivationName = Field("tanh", description="Activation of the hidden layers.")
     average: bool = Field(
         True,
         description="Divide the sum by the square root of the number of features, so that the "
         "variance of functions does not grow with it.",
     )
     parameterisation: Parameterisation = Field("standard", description=PARAMETERISATION)
-
-    @field_validator("activation")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        get_activation(name)
-        return name
 
 
 class Additive(nnx.Module):

@@ -9,10 +9,10 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from bnnzoo.errors import InputError
-from bnnzoo.models.activations import get_activation
+from bnnzoo.models.activations import ActivationName, get_activation
 from bnnzoo.models.image_inputs import ImageOptions, image_shape
 from bnnzoo.models.network import Network
 from bnnzoo.models.scaled_layers import PARAMETERISATION, Parameterisation, conv, linear
@@ -43,14 +43,10 @@ class CNNOptions(ImageOptions):
     dense: tuple[Count, ...] = Field(
         (), description="Units of hidden dense layers after the convolutions."
     )
-    activation: str = Field("relu", description="Activation of every layer but the last.")
+    activation: ActivationName = Field(
+        "relu", description="Activation of every layer but the last."
+    )
     parameterisation: Parameterisation = Field("standard", description=PARAMETERISATION)
-
-    @field_validator("activation")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        get_activation(name)
-        return name
 
 
 class CNN(nnx.Module):

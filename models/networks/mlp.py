@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 from pydantic import Field, field_validator
 
-from bnnzoo.models.activations import get_activation
+from bnnzoo.models.activations import ActivationName, get_activation
 from bnnzoo.models.network import Network
 from bnnzoo.models.scaled_layers import PARAMETERISATION, Parameterisation, linear
 from bnnzoo.options import Count, Options
@@ -26,7 +26,7 @@ class MLPOptions(Options):
     widths: tuple[Count, ...] = Field(
         (50,), description="Units of each hidden layer, first to last; empty for a linear model."
     )
-    activation: str = Field("tanh", description="Activation of the hidden layers.")
+    activation: ActivationName = Field("tanh", description="Activation of the hidden layers.")
     residual: Residual = Field(
         "none",
         description="A hidden layer as wide as its input is a block: its output, times this, is "
@@ -34,12 +34,6 @@ class MLPOptions(Options):
     )
     bias: bool = Field(True, description="Give every layer a bias.")
     parameterisation: Parameterisation = Field("standard", description=PARAMETERISATION)
-
-    @field_validator("activation")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        get_activation(name)
-        return name
 
     @field_validator("residual", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 from pydantic import Field, field_validator
 
-from bnnzoo.models.activations import get_activation
+from bnnzoo.models.activations import ActivationName, get_activation
 from bnnzoo.models.filter_response import FilterResponseNorm
 from bnnzoo.models.image_inputs import ImageOptions, image_shape
 from bnnzoo.models.network import Network
@@ -25,7 +25,7 @@ class ResNetOptions(ImageOptions):
 
     width: Count = Field(16, description="Filters of the first stage; the others have 2x and 4x.")
     depth: Count = Field(20, description="Layers with weights, shortcuts not counted: 6 n + 2.")
-    activation: str = Field("silu", description="Activation; silu is swish.")
+    activation: ActivationName = Field("silu", description="Activation; silu is swish.")
     normalisation: Literal["filter-response", "none"] = Field(
         "filter-response", description="What follows every convolution."
     )
@@ -39,12 +39,6 @@ class ResNetOptions(ImageOptions):
     )
     bias: bool = Field(True, description="Give convolutions a bias.")
     parameterisation: Parameterisation = Field("standard", description=PARAMETERISATION)
-
-    @field_validator("activation")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        get_activation(name)
-        return name
 
     @field_validator("depth")
     @classmethod

@@ -8,10 +8,10 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from bnnzoo.errors import InputError, OptionError
-from bnnzoo.models.activations import get_activation
+from bnnzoo.models.activations import ActivationName
 from bnnzoo.models.image_inputs import ImageOptions, image_shape
 from bnnzoo.models.network import Network
 from bnnzoo.models.scaled_layers import PARAMETERISATION, Parameterisation, linear
@@ -37,17 +37,11 @@ class TransformerOptions(ImageOptions, TokenOptions):
     depth: Count = Field(2, description="Blocks of attention and dense layers.")
     heads: Count = Field(4, description="Heads of attention; divides width.")
     hidden: Count = Field(64, description="Units between the two dense layers of a block.")
-    activation: str = Field("gelu", description="Activation between those two.")
+    activation: ActivationName = Field("gelu", description="Activation between those two.")
     pool: Literal["mean", "class-token"] = Field(
         "mean", description="What the output reads: the mean of the tokens, or one more token."
     )
     parameterisation: Parameterisation = Field("standard", description=PARAMETERISATION)
-
-    @field_validator("activation")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        get_activation(name)
-        return name
 
 
 class _Placed(nnx.Module):

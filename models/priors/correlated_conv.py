@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
-import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 from pydantic import Field
 
 from bnnzoo.errors import InputError
-from bnnzoo.models.correlated import Groups, cholesky
-from bnnzoo.models.correlated_prior import CorrelatedOptions, CorrelatedPrior
-from bnnzoo.models.filter_covariance import Kernel, filter_covariance
+from bnnzoo.models.correlated import Groups
+from bnnzoo.models.correlated_prior import CorrelatedOptions
+from bnnzoo.models.filter_covariance import Kernel
+from bnnzoo.models.filter_prior import FilterPrior
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.options import Positive
 from bnnzoo.registry import register
-
-if TYPE_CHECKING:
-    from bnnzoo.datasets import Dataset
 
 
 class CorrelatedConvOptions(CorrelatedOptions):
@@ -43,12 +38,8 @@ class CorrelatedConvOptions(CorrelatedOptions):
     meta_fields=("kernel", "length_scale", "absolute", "centred"),
 )
 @dataclass(frozen=True)
-class CorrelatedConv(CorrelatedPrior):
-    """Filters are draws of a Gaussian process over their positions, one an input-output pair.
-
-    Attributes:
-        bound: factor of every convolution's positions by path, once the network is known.
-    """
+class CorrelatedConv(FilterPrior):
+    """Filters are draws of a Gaussian process over their positions, one an input-output pair."""
 
     scale: Leaf
     bias_std: Leaf
@@ -66,13 +57,7 @@ class CorrelatedConv(CorrelatedPrior):
         """Of the positions' correlation."""
         if not info.filter_axes:
             return ()
-        known = self.bound.get(info.path)
-        return (jnp.asarray(self._factor(info) if known is None else known),)
-
-    def bind(self, infos: Sequence[ParameterInfo], data: Dataset | None) -> CorrelatedConv:
-        """With the factors of the filters, so that another length-scale is only numbers."""
-        factors = {i.path: self._factor(i) for i in infos if i.filter_axes}
-        return replace(self, bound=factors, length_scale=None) if self.length_scale else self
+        return (self.filter_factor(info),)
 
     def check_use(self, infos: Sequence[ParameterInfo]) -> None:
         """There is a convolution."""
@@ -82,14 +67,6 @@ class CorrelatedConv(CorrelatedPrior):
                 "network has no convolution (nearest: 'gaussian', or 'matrix-normal' for dense "
                 "kernels; networks with one: 'cnn')"
             )
-
-    def _factor(self, info: ParameterInfo) -> np.ndarray:
-        assert self.length_scale is not None
-        shape = info.shape[: info.filter_axes]
-        found = filter_covariance(shape, self.kernel, self.length_scale)
-        size = "x".join(map(str, shape))
-        what = f"prior.length_scale = {self.length_scale:g} on the {size} filters of {info.path!r}"
-        return cholesky(found, what, "choose a shorter one, or prior.kernel = 'matern-1/2'")
 
 
 @register(

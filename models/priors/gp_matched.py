@@ -18,6 +18,7 @@ from bnnzoo.errors import InputError, OptionError, hint
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.models.prior import Prior
+from bnnzoo.models.scaled_gaussian import centre_of
 from bnnzoo.options import Options, Positive
 from bnnzoo.registry import register
 
@@ -62,9 +63,8 @@ class GPMatched(Prior):
             direct: changes nothing: every parameter has a width.
             variance: 1 for gpi-g.
         """
-        loc = 1.0 if info.role == "scale" else 0.0
         scale = width_unit(info) * self.widths[info.path] * jnp.sqrt(variance)
-        return dist.Normal(loc, scale).expand(info.shape).to_event(len(info.shape))
+        return dist.Normal(centre_of(info), scale).expand(info.shape).to_event(len(info.shape))
 
     def sample_parameter(self, info: ParameterInfo, direct: bool = False) -> Array:
         """Of gpi-h first the variance under ``<path>.variance``, then the parameter."""

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import jax.numpy as jnp
-import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from jax.tree_util import register_dataclass
 from pydantic import Field
 
-from bnnzoo.models.correlated import CorrelatedStudentT, Groups, cholesky
-from bnnzoo.models.correlated_prior import CorrelatedOptions, CorrelatedPrior, Factors
-from bnnzoo.models.filter_covariance import Kernel, filter_covariance
+from bnnzoo.models.correlated import CorrelatedStudentT, Groups
+from bnnzoo.models.correlated_prior import CorrelatedOptions, Factors
+from bnnzoo.models.filter_covariance import Kernel
+from bnnzoo.models.filter_prior import FilterPrior
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.models.prior import Match
 from bnnzoo.models.priors.student_t import student_t_unit
 from bnnzoo.options import Positive
 from bnnzoo.registry import register
-
-if TYPE_CHECKING:
-    from bnnzoo.datasets import Dataset
 
 
 class MultivariateStudentTOptions(CorrelatedOptions):
@@ -52,12 +48,8 @@ class MultivariateStudentTOptions(CorrelatedOptions):
     meta_fields=("kernel", "length_scale", "absolute", "centred"),
 )
 @dataclass(frozen=True)
-class MultivariateStudentT(CorrelatedPrior):
-    """Vectors of weights with a mixing variance each: a filter, or the weights into a unit.
-
-    Attributes:
-        bound: factor of every convolution's positions by path, once the network is known.
-    """
+class MultivariateStudentT(FilterPrior):
+    """Vectors of weights with a mixing variance each: a filter, or the weights into a unit."""
 
     scale: Leaf
     df: Leaf
@@ -76,26 +68,13 @@ class MultivariateStudentT(CorrelatedPrior):
         """Correlation of positions; the identity in a dense kernel, whose inputs have no order."""
         if not info.filter_axes:
             return (jnp.eye(math.prod(info.shape[axis] for axis in self.groups(info)[0])),)
-        known = self.bound.get(info.path)
-        return (jnp.asarray(self._factor(info) if known is None else known),)
+        return (self.filter_factor(info),)
 
     def law(
         self, info: ParameterInfo, scale: Leaf, groups: Groups, factors: Factors
     ) -> dist.Distribution:
-        """See :meth:`CorrelatedPrior.law`."""
+        """See :meth:`FilterPrior.law`."""
         return CorrelatedStudentT(info.shape, self.df, scale, groups[0], factors[0])
-
-    def bind(self, infos: Sequence[ParameterInfo], data: Dataset | None) -> MultivariateStudentT:
-        """With the factors of the network's filters."""
-        factors = {i.path: self._factor(i) for i in infos if i.filter_axes}
-        return replace(self, bound=factors, length_scale=None) if self.length_scale else self
-
-    def _factor(self, info: ParameterInfo) -> np.ndarray:
-        assert self.length_scale is not None
-        shape = info.shape[: info.filter_axes]
-        found = filter_covariance(shape, self.kernel, self.length_scale)
-        what = f"prior.length_scale = {self.length_scale:g} on {info.path!r}"
-        return cholesky(found, what, "choose a shorter one, or prior.kernel = 'matern-1/2'")
 
 
 @register(

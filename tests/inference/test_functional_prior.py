@@ -211,6 +211,8 @@ def test_gpi_h_has_shapes():
         ({"method": "moment"}, "method = 'moment'; did you mean 'moments'"),
         ({"method": "moments", "variant": "gpi-h"}, "says nothing of the tails"),
         ({"steps": 1}, "steps = 1: a whole number above 1"),
+        ({"steps": 0}, "steps = 0: a whole number above 1"),
+        ({"learning_rate": 0.0}, "learning_rate = 0.0: a number above 0"),
         ({"points": np.zeros((3, 5))}, r"points have shape \(3, 5\), where \(row, 2\)"),
         ({"points": np.full((3, 2), np.nan)}, "not a finite number"),
         (

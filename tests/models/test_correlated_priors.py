@@ -292,6 +292,7 @@ def test_filters_are_found_and_biases_left_alone():
     assert found == {"conv.kernel": 2, "up.kernel": 2}
     made = prior("correlated-conv", bias_std=0.3).bind(bound.infos, None)
     assert set(made.bound) == set(found)
+    assert made.bind(bound.infos, None) is made, "a bound prior stays as it is"
     for info in bound.infos:
         law = made.distribution(info)
         assert law.event_shape == info.shape
