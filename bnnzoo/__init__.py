@@ -22,11 +22,13 @@ if _TYPE_CHECKING:
     from bnnzoo.datasets import Dataset as Dataset
     from bnnzoo.datasets import load_dataset as load_dataset
     from bnnzoo.datasets import make_dataset as make_dataset
+    from bnnzoo.inference import Evidence as Evidence
     from bnnzoo.inference import Prediction as Prediction
     from bnnzoo.inference import Run as Run
     from bnnzoo.inference import drop_chains as drop_chains
     from bnnzoo.inference import fit as fit
     from bnnzoo.inference import load_run as load_run
+    from bnnzoo.inference import log_evidence as log_evidence
     from bnnzoo.inference import match_prior as match_prior
     from bnnzoo.inference import prior_predictive as prior_predictive
     from bnnzoo.inference import resume as resume
@@ -45,6 +47,7 @@ __all__ = [
     "BNNClassifier",
     "BNNRegressor",
     "Dataset",
+    "Evidence",
     "Model",
     "Posterior",
     "Prediction",
@@ -58,6 +61,7 @@ __all__ = [
     "load_dataset",
     "load_model",
     "load_run",
+    "log_evidence",
     "make_dataset",
     "make_model",
     "match_prior",
@@ -71,6 +75,7 @@ _HOMES = {
     "BNNClassifier": "bnnzoo.sklearn",
     "BNNRegressor": "bnnzoo.sklearn",
     "Dataset": "bnnzoo.datasets",
+    "Evidence": "bnnzoo.inference",
     "Model": "bnnzoo.models",
     "Posterior": "bnnzoo.models",
     "Prediction": "bnnzoo.inference",
@@ -82,6 +87,7 @@ _HOMES = {
     "load_dataset": "bnnzoo.datasets",
     "load_model": "bnnzoo.models",
     "load_run": "bnnzoo.inference",
+    "log_evidence": "bnnzoo.inference",
     "make_dataset": "bnnzoo.datasets",
     "make_model": "bnnzoo.models",
     "match_prior": "bnnzoo.inference",

@@ -37,6 +37,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "processes": ("bnnzoo.models.processes",),
     "models": ("bnnzoo.models.zoo",),
     "backends": ("bnnzoo.inference.backends",),
+    "estimators": ("bnnzoo.inference.estimators",),
     "datasets": ("bnnzoo.datasets", "bnnzoo.models.simulated"),
 }
 """The kinds that exist, and the packages whose files hold the entries of each.
@@ -45,6 +46,7 @@ Packages are searched in order, and no further than the name is found: those tha
 
 FACTS: dict[str, tuple[str, ...]] = {
     "backends": ("exact for", "bias", "a draw costs", "memory", "choose it"),
+    "estimators": ("number", "standard error", "wrong when", "choose it"),
 }
 """What the entries of a kind are compared by, which heads the columns of its table in the docs."""
 

@@ -2,6 +2,7 @@
 
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.dropping import drop_chains
+from bnnzoo.inference.evidence import Estimate, Estimator, Evidence, log_evidence
 from bnnzoo.inference.fitting import fit, resume
 from bnnzoo.inference.functional_prior import MatchedPrior, match_prior
 from bnnzoo.inference.gaussian_process import (
@@ -23,6 +24,9 @@ from bnnzoo.inference.run import Run, load_run
 __all__ = [
     "Backend",
     "Conditioned",
+    "Estimate",
+    "Estimator",
+    "Evidence",
     "Flag",
     "FunctionMoments",
     "GaussianProcess",
@@ -39,6 +43,7 @@ __all__ = [
     "fit",
     "function_moments",
     "load_run",
+    "log_evidence",
     "match_prior",
     "prior_predictive",
     "probit_probabilities",

@@ -27,7 +27,7 @@ from bnnzoo.errors import RunError
 from bnnzoo.inference.backend import Backend, Flag, Stage
 from bnnzoo.inference.chains import ChainResult, Chains, gather
 from bnnzoo.inference.checkpoint import Checkpoint
-from bnnzoo.inference.precision import precision
+from bnnzoo.inference.precision import precision, strongly_typed
 from bnnzoo.inference.start import ATTEMPTS, climb_best, culprit, find_candidates
 from bnnzoo.models.posterior import Posterior
 
@@ -81,12 +81,7 @@ _climb_best = jax.jit(climb_best)
 
 @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 def _init(backend: Backend, posterior: Posterior, u: Array) -> Any:
-    # Types as a segment returns them: a weakly typed leaf would compile the segment a second time.
-    return jax.tree.map(_strong, backend.init(posterior, u))
-
-
-def _strong(leaf: Any) -> Array:
-    return jax.lax.convert_element_type(leaf, jnp.result_type(leaf))
+    return strongly_typed(backend.init(posterior, u))
 
 
 def _segment(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 _last: str | None = None
 """Precision in which a user's own model was last traced in this process."""
@@ -31,3 +33,14 @@ def begin(dtype: str) -> None:
     if _last not in (None, dtype):
         jax.clear_caches()
     _last = dtype
+
+
+def strongly_typed(tree: Any) -> Any:
+    """The same with types that a loop keeps: a weakly typed leaf would compile it a second time.
+
+    Args:
+        tree: of arrays and numbers; traced.
+    """
+    return jax.tree.map(
+        lambda leaf: jax.lax.convert_element_type(leaf, jnp.result_type(leaf)), tree
+    )

@@ -23,6 +23,7 @@ ABOUT = {
     "processes": "Gaussian processes over functions, to match a prior to",
     "models": "network, prior and likelihood together, as a study published them",
     "backends": "ways to draw from a posterior, or to approximate it",
+    "estimators": "ways to the evidence of a model",
     "datasets": "data that come with the zoo; any CSV or Parquet file goes as well",
 }
 
@@ -31,9 +32,11 @@ _FLAGS |= {
     "augmentations": "augmentation",
     "models": "model",
     "backends": "backend",
+    "estimators": "method",
     "datasets": "dataset",
 }
-_SECTIONS = {"backends": "inference", "datasets": "data"}
+_SECTIONS = {"backends": "inference", "datasets": "data", "estimators": "evidence"}
+_COMMANDS = {"processes": "match-prior", "estimators": "evidence"}
 
 
 def list_entries(
@@ -118,7 +121,7 @@ def show_card(out: Console, card: Card) -> None:
         for key, value in card.tags.items():
             out.print(f"  {key} = {_shown(value)}")
     out.print("\nUse", style="bold")
-    command = "match-prior" if card.kind == "processes" else "fit"
+    command = _COMMANDS.get(card.kind, "fit")
     use = f"bnnzoo {command} --{_FLAGS.get(card.kind, section)} {card.name}"
     if card.kind != "datasets":
         use = use.replace(command, f"{command} --dataset {_example(card)}", 1)

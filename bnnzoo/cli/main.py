@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bnnzoo.cli import catalogue, doctor, fitting, matching, predicting, reporting
+from bnnzoo.cli import catalogue, doctor, evidence, fitting, matching, predicting, reporting
 from bnnzoo.cli.errors import guarded
 from bnnzoo.errors import UnknownNameError
 
@@ -43,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "resume": fitting.resume,
     "drop-chains": fitting.drop_chains,
     "predict": predicting.predict,
+    "evidence": evidence.evidence,
     "match-prior": matching.match_prior,
     "report": reporting.report,
     "runs": reporting.runs,

@@ -48,7 +48,7 @@ def match_prior(
     Options of the process: --set process.length_scale=0.6. The file goes to fit --config.
     """
     given = locals()
-    for_process, others = _split(assignments or [])
+    for_process, others = o.split_section(assignments or [], "process")
     flags = {name: given.get(name) for name in o.PLACES if name in given and name != "seed"}
     tree = o.make_tree(config, flags, others)
     if o.file_model(tree):
@@ -106,18 +106,3 @@ def match_prior(
     console().print(f"Wrote {out}: bnnzoo fit --config {out} --dataset {planned.data.name}")
     if plot is not None:
         console().print(f"Wrote {plot}")
-
-
-def _split(assignments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Options of the process, and assignments of the other sections."""
-    from bnnzoo.specs import read_value
-
-    process: dict[str, Any] = {}
-    others = []
-    for text in assignments:
-        place, equals, value = text.partition("=")
-        if equals and place.startswith("process."):
-            process[place.removeprefix("process.")] = read_value(value)
-        else:
-            others.append(text)
-    return process, others

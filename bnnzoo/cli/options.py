@@ -155,6 +155,26 @@ def make_tree(
     return override(tree, assignments)
 
 
+def split_section(assignments: Sequence[str], section: str) -> tuple[dict[str, Any], list[str]]:
+    """Options of one section that is no part of a run, and the assignments of the others.
+
+    Args:
+        assignments: ``section.option=value``.
+        section: its name.
+    """
+    from bnnzoo.specs import read_value
+
+    own: dict[str, Any] = {}
+    others = []
+    for text in assignments:
+        place, equals, value = text.partition("=")
+        if equals and place.startswith(f"{section}."):
+            own[place.removeprefix(f"{section}.")] = read_value(value)
+        else:
+            others.append(text)
+    return own, others
+
+
 def read_seconds(text: str | None) -> float | None:
     """What ``--max-time`` says; raises ``OptionError``."""
     if text is None:

@@ -11,17 +11,15 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax import Array
 from jax.tree_util import register_dataclass
 from pydantic import Field
 
-from bnnzoo.errors import InputError
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.hamiltonian import STUCK_ACCEPTANCE
+from bnnzoo.inference.prior_checks import check_drawable
 from bnnzoo.inference.smc_moves import Trajectories, move_all
 from bnnzoo.inference.smc_weights import resample, reweight, spreads
-from bnnzoo.models import score
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Fraction, Options, Positive
@@ -142,23 +140,7 @@ class SMC(Backend):
 
     def check(self, posterior: Posterior) -> None:
         """The prior can be drawn from, and its density is that of the draws."""
-        prior = score.from_prior(jax.random.key(0))
-
-        def supply(name: str, fn: dist.Distribution) -> tuple[Array, Array]:
-            if _masked(fn):
-                raise InputError(f"smc starts from draws of the prior, but site {name!r} {MASKED}")
-            return prior(name, fn)
-
-        def trace() -> Array:
-            return score.run(posterior.model, posterior.x, posterior.y, supply).log_jacobian
-
-        try:
-            jax.eval_shape(trace)
-        except score.UndrawableError as error:
-            (name,) = error.args
-            raise InputError(
-                f"smc starts from draws of the prior, but site {name!r} {UNDRAWABLE}"
-            ) from None
+        check_drawable(posterior, "smc")
 
     def init(self, posterior: Posterior, u: Array) -> SMCState:
         """Nothing but shapes: the first step draws the particles."""
@@ -187,7 +169,7 @@ class SMC(Backend):
         jump = stage != Stage.SLOW
 
         def temper(_: Array, carry: Any) -> tuple[SMCState, _Report]:
-            return self._temper(posterior, carry[0], jump, key)
+            return self.temper(posterior, carry[0], jump, key)
 
         def move(_: Array, carry: Any) -> tuple[SMCState, _Report]:
             return self._move_one(posterior, carry[0], key)
@@ -209,7 +191,7 @@ class SMC(Backend):
         cursor = (state.cursor + 1) % self.particles
         return state._replace(cursor=cursor), Step(shown, stats)
 
-    def _temper(
+    def temper(
         self, posterior: Posterior, state: SMCState, jump: Array, key: Array
     ) -> tuple[SMCState, _Report]:
         """Reweight to the next beta, resample, move every particle."""
@@ -352,19 +334,6 @@ def _like(report: _Report, real: Array) -> _Report:
 def _distinct(ancestors: Array) -> Array:
     """Number of different values of an array in ascending order."""
     return 1 + jnp.sum(ancestors[1:] != ancestors[:-1])
-
-
-def _masked(fn: dist.Distribution) -> bool:
-    while True:
-        if isinstance(fn, dist.MaskedDistribution):
-            return True
-        if not hasattr(fn, "base_dist") or isinstance(fn, dist.TransformedDistribution):
-            return False
-        fn = fn.base_dist
-
-
-UNDRAWABLE = "cannot be drawn from; nuts and hmc need no such draws"
-MASKED = "is masked, which its draws are not; nuts and hmc can treat it"
 
 
 @register(

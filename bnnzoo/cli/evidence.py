@@ -1,0 +1,82 @@
+"""``bnnzoo evidence``: how probable the training rows are under a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bnnzoo.cli import options as o
+from bnnzoo.cli.console import console, facts, print_json, seconds
+from bnnzoo.cli.userfile import load_function
+
+if TYPE_CHECKING:
+    from bnnzoo.inference import Evidence
+
+SECTION = "evidence"
+
+
+def evidence(
+    dataset: o.DatasetFlag = None,
+    target: o.TargetFlag = None,
+    task: o.TaskFlag = None,
+    model: o.ModelFlag = None,
+    network: o.NetworkFlag = None,
+    prior: o.PriorFlag = None,
+    likelihood: o.LikelihoodFlag = None,
+    method: Annotated[
+        str, typer.Option(help="A name of `bnnzoo list estimators`.", metavar="NAME")
+    ] = "smc",
+    seed: Annotated[int, typer.Option(help="Default 0.", metavar="N")] = 0,
+    dtype: Annotated[
+        str, typer.Option(help="float32 (default) or float64.", metavar="TYPE")
+    ] = "float32",
+    config: o.ConfigFlag = None,
+    assignments: o.SetFlag = None,
+    as_json: o.JsonFlag = False,
+) -> None:
+    """Estimate the log evidence of a model on the training rows.
+
+    Options of the estimator: --set evidence.particles=512.
+    """
+    given = locals()
+    own, others = o.split_section(assignments or [], SECTION)
+    flags = {name: given[name] for name in o.PLACES if name in given}
+    flags = {name: value for name, value in flags.items() if name not in ("seed", "dtype")}
+    tree = o.make_tree(config, flags, others)
+    reference = o.file_model(tree)
+    from bnnzoo.api import plan
+
+    planned = plan(tree, load_function(reference) if reference else None)
+    from bnnzoo.inference import log_evidence
+
+    found = log_evidence(planned.model, planned.data, method, seed=seed, dtype=dtype, **own)
+    if as_json:
+        print_json(describe_evidence(found))
+    else:
+        console().print(facts(evidence_rows(found, planned.model.label, planned.data.name)))
+
+
+def evidence_rows(found: Evidence, model: str, data: str) -> list[tuple[str, str]]:
+    """What a person is told of an evidence."""
+    from bnnzoo.inference.evidence import KINDS
+
+    rows = [
+        ("model", f"{model} on {data}"),
+        ("log evidence" if found.is_evidence else "score", f"{found.written()} nats"),
+        ("kind", f"{found.kind}: {KINDS[found.kind]}"),
+    ]
+    if found.log_jacobian:
+        rows.append(("in units of the target", f"{found.written(True)} nats"))
+    rows.append(("cost", f"{found.gradients:,} gradients, {seconds(found.seconds)}"))
+    if found.data_dependent:
+        rows.append(("data-dependent", ", ".join(found.data_dependent) + " from training targets"))
+    rows.append(("wrong when", found.cautions))
+    rows += [("warning", line) for line in found.warnings]
+    return rows
+
+
+def describe_evidence(found: Evidence) -> dict[str, Any]:
+    """An evidence as plain data, for JSON."""
+    fields = {**vars(found), "original_units": found.original_units}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}

@@ -1,0 +1,1 @@
+"""Estimators of the evidence: one file each, found through the registry."""

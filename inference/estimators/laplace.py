@@ -1,0 +1,107 @@
+"""Evidence by Laplace's method: the integral of the Gaussian at a mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from bnnzoo.errors import RunError
+from bnnzoo.inference.backends.laplace import Laplace, LaplaceOptions
+from bnnzoo.inference.backends.laplace import laplace as backend_of
+from bnnzoo.inference.evidence import Estimate, Estimator
+from bnnzoo.inference.loop import run_chains
+from bnnzoo.inference.symmetries import hidden_layers, log_arrangements
+from bnnzoo.models.posterior import Posterior
+from bnnzoo.options import Count
+from bnnzoo.registry import register
+
+
+class LaplaceEvidenceOptions(LaplaceOptions):
+    """Options of ``laplace``."""
+
+    modes: Count = Field(4, description="Independent climbs; the highest evidence is given.")
+    steps: Count = Field(1000, description="Steps of L-BFGS of each.")
+
+
+@dataclass(frozen=True)
+class LaplaceEvidence(Estimator):
+    """The ``laplace`` backend's normaliser at the best of several modes."""
+
+    sampler: Laplace
+    modes: int
+    steps: int
+
+    kind = "approximation"
+
+    def check(self, posterior: Posterior) -> None:
+        """What the backend refuses."""
+        self.sampler.check(posterior)
+
+    def estimate(self, posterior: Posterior, seed: int, dtype: str) -> Estimate:
+        """The highest of the modes' evidences."""
+        chains = run_chains(
+            self.sampler.planned(self.steps),
+            posterior,
+            chains=self.modes,
+            draws=1,
+            warmup=self.steps,
+            seed=seed,
+            dtype=dtype,
+        )
+        values = chains.stats["log_normaliser"][:, -1].astype(float)
+        if not np.isfinite(values).any():
+            raise RunError("laplace: no climb ended at a point of finite density and curvature")
+        best = int(np.nanargmax(values))
+        layers = hidden_layers(posterior)
+        arrangements = log_arrangements(layers)
+        diagnostics: dict[str, Any] = {
+            "modes": values.tolist(),
+            "remaining": float(chains.stats["remaining"][best, -1]),
+            "flat_directions": int(chains.stats["flat"][best, -1]),
+            "log_arrangements": arrangements,
+            "with_all_arrangements": float(values[best]) + arrangements,
+        }
+        if self.sampler.refit != "none":
+            for name in ("prior", "noise"):
+                factor = float(chains.stats[f"{name}_factor"][best, -1])
+                diagnostics[f"{name}_std_factor"] = factor
+        warnings = tuple(flag.message for chain, flag in chains.flags if chain == best)
+        spent = [chains.stats, chains.warmup_stats]
+        gradients = sum(
+            self.sampler.gradients({name: v[c] for name, v in stats.items()})
+            for stats in spent
+            for c in range(self.modes)
+        )
+        return Estimate(float(values[best]), 0.0, gradients, diagnostics, warnings)
+
+
+@register(
+    "estimators",
+    "laplace",
+    summary="The Gaussian at the best of several modes: quick, for ranking much alike models.",
+    options=LaplaceEvidenceOptions,
+    references=(
+        "MacKay (1992), A Practical Bayesian Framework for Backpropagation Networks",
+        "Immer et al. (2021), Scalable Marginal Likelihood Estimation for Model Selection in Deep "
+        "Learning, eq. 5",
+    ),
+    tags={"kind": "approximation", "family": "optimisation"},
+    facts={
+        "number": "approximation",
+        "standard error": "none: its error is not random",
+        "wrong when": "the posterior is not one Gaussian: few rows, equivalent arrangements of "
+        "hidden units (see with_all_arrangements), a mode that is not reached",
+        "choose it": "many candidates, or networks too large to sample",
+    },
+    notes="Exact for a Gaussian posterior. A network has 2^H H! copies of every mode for each "
+    "hidden layer of H units with an odd activation, H! with another. Plain Laplace counts one; "
+    "with_all_arrangements counts them as if they did not overlap, which is too many wherever "
+    "units are alike or hardly used. Ranking networks of different widths, neither is to be "
+    "trusted: compare with smc.",
+)
+def laplace(options: LaplaceEvidenceOptions) -> LaplaceEvidence:
+    """The estimator of these options."""
+    return LaplaceEvidence(backend_of(options), options.modes, options.steps)

@@ -1,0 +1,131 @@
+"""Weights that are the same function: hidden units in another order, and with other signs.
+
+A layer of H units can be ordered in H! ways; where the activation is odd each unit's ingoing and
+outgoing weights may change sign as well, 2^H ways. A posterior has as many equal copies of every
+mode, which an approximation at one mode does not see.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bnnzoo.models.handwritten import HandwrittenModel
+from bnnzoo.models.networks.mlp import MLP
+from bnnzoo.models.posterior import Posterior
+
+ODD = ("tanh", "erf", "sin", "identity")
+"""Activations with f(-x) = -f(x)."""
+
+
+class HiddenLayer(NamedTuple):
+    """Units that may be exchanged: indices into the flat unconstrained vector.
+
+    Attributes:
+        ingoing: of what comes into each unit ``(unit, in)``, its bias included.
+        outgoing: of what goes out of it ``(unit, out)``.
+        odd: whether a unit's weights may change sign together.
+    """
+
+    ingoing: np.ndarray
+    outgoing: np.ndarray
+    odd: bool
+
+    @property
+    def units(self) -> int:
+        """Their number."""
+        return len(self.ingoing)
+
+    @property
+    def log_count(self) -> float:
+        """Log of the number of equivalent arrangements, 2^H H! or H!."""
+        return math.lgamma(self.units + 1) + (self.units * math.log(2.0) if self.odd else 0.0)
+
+
+def hidden_layers(posterior: Posterior) -> tuple[HiddenLayer, ...]:
+    """Hidden layers of an ``mlp`` whose units the posterior does not tell apart.
+
+    Whether prior and likelihood agree that they are equal is tried: an arrangement that changes
+    the density is none.
+
+    Args:
+        posterior: the target.
+
+    Returns:
+        In the order of the network; empty for networks of other kinds, and where weights are not
+        sampled directly.
+    """
+    found = _of_mlp(posterior)
+    return tuple(layer for layer in found if _holds(posterior, layer))
+
+
+def log_arrangements(layers: tuple[HiddenLayer, ...]) -> float:
+    """Log of the number of equivalent copies of a generic point."""
+    return math.fsum(layer.log_count for layer in layers)
+
+
+def rearranged(layers: tuple[HiddenLayer, ...], u: Array, key: Array) -> Array:
+    """An equivalent point, drawn uniformly among all; traced.
+
+    Args:
+        layers: from :func:`hidden_layers`.
+        u: unconstrained ``(dim,)``.
+        key: typed key.
+    """
+    for number, layer in enumerate(layers):
+        order_key, sign_key = jax.random.split(jax.random.fold_in(key, number))
+        order = jax.random.permutation(order_key, layer.units)
+        signs = jnp.ones(layer.units, u.dtype)
+        if layer.odd:
+            signs = jax.random.rademacher(sign_key, (layer.units,), u.dtype)
+        for index in (layer.ingoing, layer.outgoing):
+            u = u.at[index].set((signs[:, None] * u[index])[order])
+    return u
+
+
+def _of_mlp(posterior: Posterior) -> list[HiddenLayer]:
+    model = posterior.model
+    if isinstance(model, HandwrittenModel) or model.network is None:
+        return []
+    factory = model.network.factory
+    options = getattr(factory, "keywords", {}).get("options")
+    if getattr(factory, "func", None) is not MLP or options.residual != "none":
+        return []
+    sites = {site.name: site for site in posterior.sites}
+
+    def index(path: str) -> np.ndarray:
+        site = sites[path]
+        return np.arange(site.offset, site.offset + site.size).reshape(site.shape)
+
+    found = []
+    for number in range(len(options.widths)):
+        kernel, after = f"layers.{number}.kernel", f"layers.{number + 1}.kernel"
+        bias = f"layers.{number}.bias"
+        if not {kernel, after} <= sites.keys() or (options.bias and bias not in sites):
+            continue
+        ingoing = index(kernel).T
+        if options.bias:
+            ingoing = np.concatenate([ingoing, index(bias)[:, None]], axis=1)
+        found.append(HiddenLayer(ingoing, index(after), options.activation in ODD))
+    return found
+
+
+def _holds(posterior: Posterior, layer: HiddenLayer) -> bool:
+    """Whether the density agrees at a few random points, to rounding."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    us = jax.vmap(lambda key: jax.random.normal(key, (posterior.dimension,), posterior.x.dtype))
+    before = us(keys)
+    after = jax.vmap(lambda u, key: rearranged((layer,), u, key))(before, keys)
+    first, second = _densities(posterior, before), _densities(posterior, after)
+    tolerance = 100 * float(jnp.finfo(posterior.x.dtype).eps)
+    return bool(jnp.all(jnp.abs(first - second) <= tolerance * (1.0 + jnp.abs(first))))
+
+
+@jax.jit
+def _densities(posterior: Posterior, us: Array) -> Array:
+    return jax.lax.map(posterior.log_density, us)

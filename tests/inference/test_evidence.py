@@ -1,0 +1,217 @@
+"""Evidence: what it says, what it refuses, closed forms, and estimators against them."""
+
+import math
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from scipy import stats
+
+import bnnzoo as bz
+from bnnzoo.inference.evidence import KINDS
+from bnnzoo.inference.repeats import mean_of
+from bnnzoo.inference.symmetries import hidden_layers, log_arrangements, rearranged
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _evidence import NOISE, linear, linear_model, scores
+
+# -- closed forms --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("features", [5, 100])
+def test_exact_is_the_density_of_the_targets(features):
+    model, data, truth = linear(features, 0)
+    said = bz.log_evidence(model, data, "exact")
+    assert said.value == pytest.approx(truth, abs=1e-8)
+    assert (said.kind, said.standard_error, said.log_jacobian) == ("exact", 0.0, 0.0)
+
+
+def test_exact_over_the_last_layer_is_the_density_given_the_features():
+    _, data, _ = linear(3, 0)
+    model = bz.make_model(
+        "mlp",
+        network_options={"widths": [20], "activation": "tanh"},
+        likelihood_options={"noise": "fixed", "noise_std": NOISE},
+    )
+    said = bz.log_evidence(model, data, "exact", over="last-layer", seed=7)
+    with jax.enable_x64(True):
+        posterior = bz.Posterior(model, data)
+        drawn = jax.device_get(posterior.constrain(posterior.initial(jax.random.key(7))))
+    hidden = np.tanh(data.x @ drawn["layers.0.kernel"] + drawn["layers.0.bias"])
+    covariance = hidden @ hidden.T / 20 + 1.0 + NOISE**2 * np.eye(len(data.y))
+    truth = stats.multivariate_normal(np.zeros(len(data.y)), covariance).logpdf(data.y)
+    assert said.value == pytest.approx(truth, abs=1e-8)
+
+
+def test_exact_over_infinite_width_is_the_process():
+    _, data, _ = linear(3, 0)
+    model = bz.make_model("mlp", network_options={"widths": [20, 20], "activation": "erf"})
+    said = bz.log_evidence(model, data, "exact", over="infinite-width", noise_std=NOISE)
+    partner = bz.inference.InfiniteNetwork(model.bind(data), data, NOISE)
+    assert said.value == partner.log_evidence
+
+
+def test_targets_in_their_own_units():
+    """Scaling by s changes a density of n targets by s^-n: known for the process of the data."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 2)), 3.0 + 10.0 * rng.normal(size=20)
+    said = bz.log_evidence(linear_model(), bz.make_dataset(x, y, task="regression"), "exact")
+    assert said.original_units == pytest.approx(said.value - 20 * math.log(y.std()))
+    assert said.data_dependent == ("scaling of the targets",)
+
+
+@pytest.mark.parametrize("structure", ["full", "last-layer", "low-rank"])
+def test_laplace_of_a_linear_model_is_its_evidence(structure):
+    model, data, truth = linear(5, 0)
+    options = {"rank": 6} if structure == "low-rank" else {}
+    said = bz.log_evidence(
+        model, data, "laplace", structure=structure, modes=1, steps=50, dtype="float64", **options
+    )
+    assert said.value == pytest.approx(truth, abs=1e-4)
+
+
+def test_a_full_rank_bound_of_a_linear_model_is_tight():
+    """Its gap vanishes at the optimum; 0.02 nats are left for the optimiser."""
+    model, data, truth = linear(5, 0)
+    said = bz.log_evidence(model, data, "elbo", steps=3000, restarts=1)
+    assert truth - 0.02 <= said.value <= truth + 3 * said.standard_error + 1e-4
+    assert said.kind == "lower-bound"
+
+
+# -- sampling ------------------------------------------------------------------------------------
+
+
+def test_smc_of_linear_models():
+    """z of 6 seeds: a mean of 4 / sqrt(6) is met by one right estimator in 10,000."""
+    z, errors = scores("smc", 5, range(6))
+    assert abs(z.mean()) < 4 / math.sqrt(6)
+    assert np.all(np.abs(z) < 6)  # Student's t of 15 degrees of freedom: one in 10,000 of all
+    assert np.all(errors <= 0.3)
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("features", [5, 20, 100])
+def test_smc_is_calibrated_on_linear_models(features, record_property):
+    """100 seeds. Mean of z within 0.4, four standard errors; std 0.7 to 1.4 is four as well."""
+    z, errors = scores("smc", features, range(100))
+    record_property("mean z", round(float(z.mean()), 3))
+    record_property("std z", round(float(z.std(ddof=1)), 3))
+    record_property("largest standard error", round(float(errors.max()), 3))
+    assert abs(z.mean()) <= 0.4
+    assert 0.7 <= z.std(ddof=1) <= 1.4
+    assert np.all(errors <= 0.3)
+
+
+def test_a_mean_of_estimates_is_taken_before_the_logarithm():
+    logs = np.log([1.0, 3.0])
+    mean = mean_of(logs)
+    assert mean.log == pytest.approx(math.log(2.0))
+    assert mean.standard_error == pytest.approx(np.std([0.5, 1.5], ddof=1) / math.sqrt(2))
+    assert mean_of(np.array([-math.inf, 0.0])).log == pytest.approx(math.log(0.5))
+    assert mean_of(np.array([0.0, 0.1, 5.0])).warnings
+
+
+# -- arrangements of hidden units ----------------------------------------------------------------
+
+
+def test_rearranged_networks_are_the_same_function():
+    _, data, _ = linear(3, 0)
+    model = bz.make_model("mlp", network_options={"widths": [4, 3], "activation": "tanh"})
+    posterior = bz.Posterior(model, data)
+    layers = hidden_layers(posterior)
+    expected = math.lgamma(5) + math.lgamma(4) + 7 * math.log(2)
+    assert log_arrangements(layers) == pytest.approx(expected)
+    u = posterior.initial(jax.random.key(0))
+    other = rearranged(layers, u, jax.random.key(1))
+    assert not np.allclose(u, other)
+    np.testing.assert_allclose(posterior.predict(u, data.x), posterior.predict(other, data.x), 1e-4)
+    relu = bz.make_model("mlp", network_options={"widths": [4], "activation": "relu"})
+    (layer,) = hidden_layers(bz.Posterior(relu, data))
+    assert (layer.odd, layer.log_count) == (False, pytest.approx(math.lgamma(5)))
+
+
+def test_arrangements_that_the_prior_tells_apart_are_none():
+    _, data, _ = linear(3, 0)
+    rng = np.random.default_rng(0)
+    scales = rng.uniform(0.5, 2.0, (3, 4))
+
+    def rule(x, y=None):
+        w = numpyro.sample("w", dist.Normal(0, jnp.asarray(scales)).to_event(2))
+        numpyro.sample("y", dist.Normal((x @ w).sum(1), 1.0), obs=y)
+
+    assert hidden_layers(bz.Posterior(rule, data)) == ()
+    residual = bz.make_model("mlp", network_options={"widths": [4, 4], "residual": "1"})
+    assert hidden_layers(bz.Posterior(residual, data)) == ()
+
+
+# -- refusals ------------------------------------------------------------------------------------
+
+
+def _improper(x, y=None):
+    w = numpyro.sample("slope", dist.ImproperUniform(dist.constraints.real, (), (x.shape[1],)))
+    numpyro.sample("y", dist.Normal(x @ w, 1.0), obs=y)
+
+
+def _masked(x, y=None):
+    w = numpyro.sample("slope", dist.Normal(jnp.zeros(x.shape[1]), 1.0).mask(False).to_event(1))
+    numpyro.sample("y", dist.Normal(x @ w, 1.0), obs=y)
+
+
+def _factor(x, y=None):
+    w = numpyro.sample("slope", dist.Normal(jnp.zeros(x.shape[1]), 1.0).to_event(1))
+    numpyro.factor("penalty", -jnp.sum(jnp.abs(w)))
+    numpyro.sample("y", dist.Normal(x @ w, 1.0), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (_improper, "'slope' has an improper prior"),
+        (_masked, "'slope' is masked"),
+        (_factor, "'penalty' is a numpyro.factor"),
+    ],
+)
+@pytest.mark.parametrize("method", ["smc", "laplace", "elbo", "exact"])
+def test_no_evidence_without_a_normalised_prior(model, said, method):
+    _, data, _ = linear(2, 0)
+    with pytest.raises(bz.errors.InputError, match=said):
+        bz.log_evidence(model, data, method)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "said"),
+    [
+        ("smk", {}, "did you mean 'smc'"),
+        ("smc", {"particles": 1}, "estimator.particles = 1"),
+        ("smc", {"particle": 64}, "did you mean 'particles'"),
+        ("smc", {"dtype": "float16"}, "dtype = 'float16'"),
+        ("elbo", {"family": "full-rank"}, "did you mean 'full-rank-vi'"),
+        ("elbo", {"options": {"learning": 1}}, "unknown option options.learning"),
+        ("exact", {"over": "all"}, "estimator.over = 'all'"),
+    ],
+)
+def test_options_that_are_none(method, options, said):
+    _, data, _ = linear(2, 0)
+    with pytest.raises(bz.errors.InputError, match=said):
+        bz.log_evidence(linear_model(), data, method, **options)
+
+
+@pytest.mark.parametrize("over", ["weights", "last-layer"])
+def test_exact_refuses_what_has_no_closed_form(over):
+    _, data, _ = linear(2, 0)
+    model = bz.make_model("mlp", network_options={"widths": [3]})  # its noise is learned
+    with pytest.raises(bz.errors.InputError, match="is not quadratic"):
+        bz.log_evidence(model, data, "exact", over=over)
+
+
+def test_every_estimator_says_what_its_number_is():
+    for name in bz.list("estimators"):
+        card = bz.describe("estimators", name)
+        assert card.tags["kind"] in KINDS
+        assert set(card.facts) == {"number", "standard error", "wrong when", "choose it"}
+        assert card.references
