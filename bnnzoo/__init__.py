@@ -30,8 +30,10 @@ if _TYPE_CHECKING:
     from bnnzoo.inference import load_run as load_run
     from bnnzoo.inference import log_evidence as log_evidence
     from bnnzoo.inference import match_prior as match_prior
+    from bnnzoo.inference import model_grid as model_grid
     from bnnzoo.inference import prior_predictive as prior_predictive
     from bnnzoo.inference import resume as resume
+    from bnnzoo.inference import select as select
     from bnnzoo.models import Model as Model
     from bnnzoo.models import Posterior as Posterior
     from bnnzoo.models import load_model as load_model
@@ -65,9 +67,11 @@ __all__ = [
     "make_dataset",
     "make_model",
     "match_prior",
+    "model_grid",
     "prior_predictive",
     "register",
     "resume",
+    "select",
     "write_report",
 ]
 
@@ -91,9 +95,11 @@ _HOMES = {
     "make_dataset": "bnnzoo.datasets",
     "make_model": "bnnzoo.models",
     "match_prior": "bnnzoo.inference",
+    "model_grid": "bnnzoo.inference",
     "prior_predictive": "bnnzoo.inference",
     "register": "bnnzoo.registry",
     "resume": "bnnzoo.inference",
+    "select": "bnnzoo.inference",
     "write_report": "bnnzoo.reports",
 }
 _MODULES = {"api", "datasets", "errors", "inference", "metrics", "models", "registry", "reports"}

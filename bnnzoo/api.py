@@ -18,6 +18,7 @@ from bnnzoo.specs import MODEL_PARTS, Component, RunSpec, read_tree, spec_from_t
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
     from bnnzoo.inference import Run
+    from bnnzoo.models import Model
 
 LIKELIHOODS = {"regression": "gaussian", "classification": "categorical"}
 """The likelihood of a task where a spec names none."""
@@ -145,6 +146,27 @@ def plan(spec: RunSpec | Mapping[str, Any] | str | os.PathLike[str], model: Any 
     built.bind(data)  # says what does not fit; fit binds again
     source = Component(name=data.name, options=dict(data.source))  # its defaults spelled out
     return Plan(data, built, built.spec.model_copy(update={"data": source, "inference": inference}))
+
+
+def plan_grid(tree: Mapping[str, Any], axes: Mapping[str, Any]) -> tuple[Dataset, dict[str, Model]]:
+    """Load the data of a spec and build a model for every combination of some of its options.
+
+    Args:
+        tree: sections as :func:`fit_spec` takes them, without ``[model]``.
+        axes: as :func:`bnnzoo.model_grid` takes them.
+
+    Raises:
+        InputError: the first thing that cannot be used.
+    """
+    from bnnzoo.inference.model_grid import model_grid
+
+    if tree.get("model"):
+        raise InputError("a grid varies networks, priors and likelihoods: leave [model] out")
+    data = _load(spec_from_tree(tree).data)
+    base = {part: dict(tree[part]) for part in MODEL_PARTS if part in tree}
+    if "likelihood.name" not in axes:
+        base.setdefault("likelihood", {}).setdefault("name", LIKELIHOODS[data.task])
+    return data, model_grid(axes, base)
 
 
 def _load(component: Component) -> Dataset:

@@ -17,12 +17,15 @@ from bnnzoo.inference.laplace_predictive import (
     function_moments,
     probit_probabilities,
 )
+from bnnzoo.inference.model_grid import model_grid
 from bnnzoo.inference.prediction import Prediction
 from bnnzoo.inference.prior_predictive import PriorPredictive, prior_predictive
 from bnnzoo.inference.run import Run, load_run
+from bnnzoo.inference.selection import Candidate, Selection, select
 
 __all__ = [
     "Backend",
+    "Candidate",
     "Conditioned",
     "Estimate",
     "Estimator",
@@ -36,6 +39,7 @@ __all__ = [
     "PriorPredictive",
     "ProcessPrediction",
     "Run",
+    "Selection",
     "Stage",
     "Step",
     "StudentTProcess",
@@ -45,7 +49,9 @@ __all__ = [
     "load_run",
     "log_evidence",
     "match_prior",
+    "model_grid",
     "prior_predictive",
     "probit_probabilities",
     "resume",
+    "select",
 ]

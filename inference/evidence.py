@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -181,38 +182,71 @@ def log_evidence(
             or one the method cannot treat, or an option that does not exist.
         RunError: the estimate could not be computed.
     """
-    entry = registry.get("estimators", method)
-    estimator: Estimator = entry.build(options, "estimator")
-    if dtype not in ("float32", "float64"):
-        raise OptionError(f"dtype = {dtype!r}{hint(str(dtype), ('float32', 'float64'))}")
-    dtype = estimator.dtype or dtype
-    make_room()
     for line in data.warnings:
         warnings.warn(line, DataWarning, stacklevel=2)
-    ours = as_model(model)
-    if external_hash(ours):
-        begin(dtype)
-    begun = time.perf_counter()
-    with precision(dtype):
-        posterior = Posterior(ours, data)
-        check_normalised(posterior)
-        if estimator.needs_draws:
-            check_drawable(posterior, method)
-        estimator.check(posterior)
-        found = estimator.estimate(posterior, seed, dtype)
-    return Evidence(
-        value=float(found.value),
-        standard_error=float(found.standard_error),
-        kind=estimator.kind,
-        method=method,
-        gradients=int(found.gradients),
-        seconds=time.perf_counter() - begun,
-        diagnostics=found.diagnostics,
-        cautions=entry.card.facts.get("wrong when", ""),
-        warnings=found.warnings,
-        log_jacobian=_log_jacobian(posterior),
-        data_dependent=_fitted_before(posterior),
-    )
+    return Job(model, data, method, dtype, options).run(seed)
+
+
+class Job:
+    """An estimate that was checked and can be made; nothing is computed yet.
+
+    Args:
+        model: as in :func:`log_evidence`.
+        data: training rows.
+        method: a registered estimator.
+        dtype: ``float32`` or ``float64``.
+        options: of the estimator.
+
+    Raises:
+        InputError: as :func:`log_evidence`.
+    """
+
+    def __init__(
+        self, model: Any, data: Dataset, method: str, dtype: str, options: Mapping[str, Any]
+    ) -> None:
+        entry = registry.get("estimators", method)
+        self.method, self.cautions = method, entry.card.facts.get("wrong when", "")
+        self.estimator: Estimator = entry.build(options, "estimator")
+        if dtype not in ("float32", "float64"):
+            raise OptionError(f"dtype = {dtype!r}{hint(str(dtype), ('float32', 'float64'))}")
+        self.dtype = self.estimator.dtype or dtype
+        make_room()
+        ours = as_model(model)
+        if external_hash(ours):
+            begin(self.dtype)
+        with precision(self.dtype):
+            self.posterior = Posterior(ours, data)
+            check_normalised(self.posterior)
+            if self.estimator.needs_draws:
+                check_drawable(self.posterior, method)
+            self.estimator.check(self.posterior)
+
+    def run(self, seed: int) -> Evidence:
+        """The evidence.
+
+        Args:
+            seed: of every random number.
+
+        Raises:
+            RunError: it could not be computed.
+        """
+        make_room()
+        begun = time.perf_counter()
+        with precision(self.dtype):
+            found = self.estimator.estimate(self.posterior, seed, self.dtype)
+        return Evidence(
+            value=float(found.value),
+            standard_error=float(found.standard_error),
+            kind=self.estimator.kind,
+            method=self.method,
+            gradients=int(found.gradients),
+            seconds=time.perf_counter() - begun,
+            diagnostics=found.diagnostics,
+            cautions=self.cautions,
+            warnings=found.warnings,
+            log_jacobian=_log_jacobian(self.posterior),
+            data_dependent=_fitted_before(self.posterior),
+        )
 
 
 def _log_jacobian(posterior: Posterior) -> float:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
 
 LINE_SECONDS = 60.0
 """Between two lines where the output is no terminal."""
@@ -97,6 +104,19 @@ class ProgressBar:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
+
+
+def through[T](items: Sequence[T], label: str, enabled: bool) -> Iterator[T]:
+    """Items one by one, with a bar on a terminal.
+
+    Args:
+        items: what is gone through.
+        label: what is running.
+        enabled: show anything at all.
+    """
+    console = Console(stderr=True)
+    hidden = not (enabled and console.is_terminal)
+    yield from track(items, label, console=console, transient=True, disable=hidden)
 
 
 def _duration(seconds: float) -> str:

@@ -9,7 +9,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bnnzoo.cli import catalogue, doctor, evidence, fitting, matching, predicting, reporting
+from bnnzoo.cli import (
+    catalogue,
+    doctor,
+    evidence,
+    fitting,
+    matching,
+    predicting,
+    reporting,
+    selecting,
+)
 from bnnzoo.cli.errors import guarded
 from bnnzoo.errors import UnknownNameError
 
@@ -44,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "drop-chains": fitting.drop_chains,
     "predict": predicting.predict,
     "evidence": evidence.evidence,
+    "select": selecting.select,
     "match-prior": matching.match_prior,
     "report": reporting.report,
     "runs": reporting.runs,
