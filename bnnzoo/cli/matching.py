@@ -26,12 +26,15 @@ def match_prior(
     network: o.NetworkFlag = None,
     likelihood: o.LikelihoodFlag = None,
     process: Annotated[str, _option("A name of `bnnzoo list processes`.", "NAME")] = "rbf",
-    variant: Annotated[str, _option("gpi-g or gpi-h.", "NAME")] = "gpi-g",
+    variant: Annotated[str, _option("gpi-g, gpi-h or gpi-nf.", "NAME")] = "gpi-g",
     method: Annotated[
-        str | None, _option("moments (default for gpi-g) or wasserstein.", "NAME")
+        str | None, _option("moments (default for gpi-g; not gpi-h) or wasserstein.", "NAME")
     ] = None,
     measure: Annotated[str, _option("mixed, training or box.", "NAME")] = "mixed",
     steps: Annotated[int | None, _option("Of the search.", "N")] = None,
+    flow_steps: Annotated[
+        int | None, _option("Planar steps a parameter array (gpi-nf).", "N")
+    ] = None,
     seed: Annotated[int, _option("Default 0.", "N")] = 0,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="TOML file for the model.", metavar="FILE")
@@ -69,6 +72,7 @@ def match_prior(
         method=method,
         measure=measure,
         steps=steps,
+        flow_steps=flow_steps,
         seed=seed,
         process_options=for_process,
     )
@@ -81,6 +85,7 @@ def match_prior(
                 "out": str(out),
                 "widths": matched.widths,
                 "shapes": matched.shapes,
+                "flow_steps": {path: len(flow["b"]) for path, flow in matched.flows.items()},
                 "error_before": matched.error_before,
                 "error_after": matched.error_after,
                 "scale_ratio": matched.scale_ratio,
@@ -100,6 +105,7 @@ def match_prior(
         ),
         ("time", seconds(matched.seconds)),
         *((f"width {path}", f"{width:.3g}") for path, width in matched.widths.items()),
+        *((f"flow {path}", f"{len(f['b'])} planar steps") for path, f in matched.flows.items()),
         *(("note", line) for line in matched.warnings),
     ]
     console().print(facts(rows))
