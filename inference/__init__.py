@@ -2,6 +2,7 @@
 
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.dropping import drop_chains
+from bnnzoo.inference.fitted_process import FittedProcess, fit_process
 from bnnzoo.inference.fitting import fit, resume
 from bnnzoo.inference.functional_prior import MatchedPrior, match_prior
 from bnnzoo.inference.gaussian_process import (
@@ -23,6 +24,7 @@ from bnnzoo.inference.run import Run, load_run
 __all__ = [
     "Backend",
     "Conditioned",
+    "FittedProcess",
     "Flag",
     "FunctionMoments",
     "GaussianProcess",
@@ -37,6 +39,7 @@ __all__ = [
     "StudentTProcess",
     "drop_chains",
     "fit",
+    "fit_process",
     "function_moments",
     "load_run",
     "match_prior",

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,8 +18,11 @@ import tomli_w
 from bnnzoo import registry
 from bnnzoo.errors import InputError, OptionError, hint
 from bnnzoo.inference import matching
+from bnnzoo.inference.fitted_process import FittedProcess, fit_process
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
+from bnnzoo.models.likelihoods.gaussian import Gaussian
 from bnnzoo.models.model import Model
+from bnnzoo.models.noise import AdditiveNoise
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.models.planar import Flow
 from bnnzoo.models.prior import make_prior
@@ -65,6 +68,7 @@ class MatchedPrior:
         scale_ratio: standard deviation of the matched functions over the process's.
         seconds: the search alone, with compilation.
         warnings: what could not be reached, in words.
+        fitted: the process, its noise and evidence, where it was fitted to the training targets.
     """
 
     model: Model
@@ -81,6 +85,7 @@ class MatchedPrior:
     scale_ratio: float
     seconds: float
     warnings: tuple[str, ...] = ()
+    fitted: FittedProcess | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a TOML file: for ``fit_spec``, ``--config``, or another model's prior.
@@ -133,14 +138,16 @@ def match_prior(
         critic_steps: of the critic, each step of the widths (wasserstein).
         flow_steps: planar steps of every parameter array's flow (gpi-nf); 4 if not given.
         seed: of everything random.
-        process_options: lengthscale, variance, hyper-priors; ``bnnzoo.describe`` has them all.
+        process_options: lengthscales, variance, and ``hyper``: fixed ones, random ones, or ones
+            fitted to the training targets; ``bnnzoo.describe`` has them all.
 
     Returns:
         The model with its new prior, the distance at every step, and functions before and after.
 
     Raises:
         InputError: a hand-written model, points that do not fit the data or lie outside the box
-            that was asked for, or a distance that became not a number.
+            that was asked for, targets to which no process can be fitted, or a distance that
+            became not a number.
         OptionError: an option out of range, or moments for a variant they do not determine.
 
     Source: Tran et al. (2022), sec. 4 and algorithm 1, for ``wasserstein``.
@@ -175,6 +182,10 @@ def match_prior(
     network = bound.bind(data).bound
     assert network is not None
     scaling = data.scaling_for(handwritten=False)
+    fitted = None
+    if target.options.hyper == "fitted":
+        fitted = _fitted(target, bound, data)
+        target = fitted.process
     pool = data.x if points is None else _fitting(np.asarray(points, float), data, measure)
     inside = round(TRAINING_SHARE[measure] * count)
     inside = min(inside, len(pool))
@@ -201,10 +212,26 @@ def match_prior(
             "match_prior: the distance became not a number; lower learning_rate "
             f"(now {float(rate):g}), or look at the scale of the data"
         )
-    made = _model(bound, widths, variant, target, process, data, method)
-    return _checked(
+    made = _model(bound, widths, variant, target, process, data, method, fitted is not None)
+    checked = _checked(
         made, network, target, where, begin, found.widths, for_check, objective, seconds
     )
+    return replace(checked, fitted=fitted)
+
+
+def _fitted(target: Process, model: Model, data: Dataset) -> FittedProcess:
+    """The process fitted to the training rows, in the units that the model sees."""
+    likelihood = model.likelihood
+    if not isinstance(likelihood, AdditiveNoise):
+        raise InputError(
+            f"process.hyper = 'fitted': targets of likelihood {likelihood.label!r} are no function "
+            "with additive noise, so their evidence is not exact; choose 'fixed' or 'log-normal'"
+        )
+    scaling = data.scaling_for(handwritten=False)
+    x = scaling.transform_x(data.x).reshape(len(data.x), -1)
+    known = isinstance(likelihood, Gaussian) and likelihood.noise == "fixed"
+    noise = float(likelihood.number) if known else None
+    return fit_process(target, x, scaling.transform_y(data.y), noise)
 
 
 def _choice(name: str, given: str, choices: Sequence[str]) -> None:
@@ -274,18 +301,24 @@ def _model(
     name: str,
     data: Dataset,
     method: str,
+    fitted: bool,
 ) -> Model:
     """The model with the prior found, and a spec that says so."""
     hyper = process.hyper(int(np.prod(data.x.shape[1:])))
     said = process.options.model_dump(exclude={"length_scale", "variance"})
-    scales = sorted({f"{value:.3g}" for value in np.asarray(hyper.length_scale)})
+    scales = [f"{value:.3g}" for value in np.asarray(hyper.length_scale)]
+    scales = scales if fitted else sorted(set(scales))
     said = {"length_scale": "/".join(scales), "variance": f"{float(hyper.variance):.3g}", **said}
+    said |= {"hyper": "fitted"} if fitted else {}
     words = ", ".join(f"{k} {v}" for k, v in said.items())
+    rows = "inputs and targets" if fitted else "inputs"
     options: dict[str, Any] = {
         "variant": variant,
         "widths": {p: float(np.exp(v)) for p, v in widths.log_width.items()},
-        "matched_to": f"{name} ({words}) on the inputs of {data.name}, by {method}",
+        "matched_to": f"{name} ({words}) on the {rows} of {data.name}, by {method}",
     }
+    if fitted:
+        options["fitted_to_targets"] = True
     if widths.shape:
         shapes = {p: float(matching.shape_of(jnp.asarray(v))) for p, v in widths.shape.items()}
         options["shapes"] = shapes

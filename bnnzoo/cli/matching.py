@@ -90,14 +90,22 @@ def match_prior(
                 "error_after": matched.error_after,
                 "scale_ratio": matched.scale_ratio,
                 "seconds": matched.seconds,
+                "fitted_to_targets": matched.fitted is not None,
+                "process_log_evidence": matched.fitted and matched.fitted.log_evidence,
                 "warnings": list(matched.warnings),
             }
         )
         return
+    fitted = []
+    if matched.fitted is not None:
+        evidence = f"log evidence {matched.fitted.log_evidence:.1f} nats"
+        noise = f"noise {matched.fitted.noise_std:.3g}, modelled units"
+        fitted = [("fitted to targets", f"{evidence}; {noise}; the prior is data-dependent")]
     said = matched.model.spec.prior.options["matched_to"] if matched.model.spec else ""
     rows = [
         ("model", matched.model.label),
         ("target", said),
+        *fitted,
         (
             "off by",
             f"{matched.error_after:.3f} of the second moments; {matched.error_before:.3f} "

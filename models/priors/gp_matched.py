@@ -77,11 +77,17 @@ class GPMatchedOptions(Options):
         description="gpi-nf, by parameter path: planar steps u, w, b that N(0, 1) elements go "
         "through before they are multiplied by the width.",
     )
+    fitted_to_targets: bool = Field(
+        False,
+        description="The process was fitted to training targets: evidences are data-dependent.",
+    )
     matched_to: str = Field("", description="What it was matched to, in words: for the record.")
 
 
 @functools.partial(
-    register_dataclass, data_fields=("widths", "shapes", "flows"), meta_fields=("variant",)
+    register_dataclass,
+    data_fields=("widths", "shapes", "flows"),
+    meta_fields=("variant", "from_targets"),
 )
 @dataclass(frozen=True)
 class GPMatched(Prior):
@@ -91,6 +97,12 @@ class GPMatched(Prior):
     shapes: Mapping[str, Leaf]
     flows: Mapping[str, Flow]
     variant: Variant
+    from_targets: bool = False
+
+    @property
+    def fitted_to_targets(self) -> bool:
+        """See :attr:`bnnzoo.models.prior.Prior.fitted_to_targets`."""
+        return self.from_targets
 
     @property
     def shapes_biases(self) -> bool:
@@ -194,4 +206,10 @@ def gp_matched(options: GPMatchedOptions) -> GPMatched:
         path: Flow(np.asarray(given.u), np.asarray(given.w), np.asarray(given.b))
         for path, given in options.flows.items()
     }
-    return GPMatched(dict(options.widths), dict(options.shapes), flows, options.variant)
+    return GPMatched(
+        dict(options.widths),
+        dict(options.shapes),
+        flows,
+        options.variant,
+        options.fitted_to_targets,
+    )
