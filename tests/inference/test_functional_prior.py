@@ -232,6 +232,7 @@ def test_gpi_nf_is_matched_saved_and_used(method, tmp_path):
         assert laws[0](info).log_prob(at) == laws[1](info).log_prob(at)
 
 
+@pytest.mark.validate
 def test_functions_of_gpi_nf_are_those_of_its_prior(bound):
     """20,000 values at a row, of the search and of the prior itself, by a two-sample KS test."""
     raw = matching.start(bound, "gpi-nf", 2, key(20))

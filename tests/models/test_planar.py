@@ -68,6 +68,7 @@ def test_the_density_is_the_change_of_variables(stretch):
     np.testing.assert_allclose(single, expected, rtol=2e-4, atol=2e-3)
 
 
+@pytest.mark.validate
 def test_gradients_are_those_of_differences_and_finite_far_out():
     with jax.enable_x64(True):
         law = lambda w, flow: PlanarNormal((2,), 0.0, 1.3, flow).log_prob(jnp.asarray(w))  # noqa: E731
