@@ -96,7 +96,7 @@ def match_prior(
             }
         )
         return
-    fitted = []
+    fitted: list[tuple[str, str]] = []
     if matched.fitted is not None:
         evidence = f"log evidence {matched.fitted.log_evidence:.1f} nats"
         noise = f"noise {matched.fitted.noise_std:.3g}, modelled units"
