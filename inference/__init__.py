@@ -3,6 +3,7 @@
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.dropping import drop_chains
 from bnnzoo.inference.evidence import Estimate, Estimator, Evidence, log_evidence
+from bnnzoo.inference.fitted_process import FittedProcess, fit_process
 from bnnzoo.inference.fitting import fit, resume
 from bnnzoo.inference.functional_prior import MatchedPrior, match_prior
 from bnnzoo.inference.gaussian_process import (
@@ -30,6 +31,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Evidence",
+    "FittedProcess",
     "Flag",
     "FunctionMoments",
     "GaussianProcess",
@@ -45,6 +47,7 @@ __all__ = [
     "StudentTProcess",
     "drop_chains",
     "fit",
+    "fit_process",
     "function_moments",
     "load_run",
     "log_evidence",

@@ -263,4 +263,7 @@ def _fitted_before(posterior: Posterior) -> tuple[str, ...]:
     mean, std = posterior.scaling.y_mean, posterior.scaling.y_std
     if np.any(np.asarray(mean) != 0.0) or np.any(np.asarray(std) != 1.0):
         found.append("scaling of the targets")
+    prior = getattr(posterior.model, "prior", None)
+    if prior is not None and prior.fitted_to_targets:
+        found.append("prior")
     return tuple(found)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,8 +18,13 @@ import tomli_w
 from bnnzoo import registry
 from bnnzoo.errors import InputError, OptionError, hint
 from bnnzoo.inference import matching
+from bnnzoo.inference.fitted_process import FittedProcess, fit_process
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
+from bnnzoo.models.likelihoods.gaussian import Gaussian
 from bnnzoo.models.model import Model
+from bnnzoo.models.noise import AdditiveNoise
+from bnnzoo.models.parameters import ParameterInfo
+from bnnzoo.models.planar import Flow
 from bnnzoo.models.prior import make_prior
 from bnnzoo.models.priors.gp_matched import Variant
 from bnnzoo.models.process import Process
@@ -34,6 +40,9 @@ TRAINING_SHARE = {"mixed": 0.7, "training": 1.0, "box": 0.0}
 CHECK_DRAWS = 4096
 SHOWN = 20
 LINE_POINTS, LINE_ROWS = 80, 2000
+FLOW_STEPS = 4
+MOST_NUMBERS = 1_000_000
+"""Of all flows together: they are written out in the model's file and in every run's."""
 REACHED = 1.25
 """A standard deviation of functions further than this factor from the process's is said."""
 
@@ -46,6 +55,7 @@ class MatchedPrior:
         model: the model with the prior ``gp-matched``; bind or fit it as any other.
         widths: width of every parameter by path.
         shapes: of inverse-gamma variances by path (gpi-h).
+        flows: planar steps u, w and b by path (gpi-nf).
         objective: the estimated distance at every step ``(step,)``.
         position: along the direction in which training inputs vary most ``(point,)``, modelled
             units: where the functions that follow are shown.
@@ -58,11 +68,13 @@ class MatchedPrior:
         scale_ratio: standard deviation of the matched functions over the process's.
         seconds: the search alone, with compilation.
         warnings: what could not be reached, in words.
+        fitted: the process, its noise and evidence, where it was fitted to the training targets.
     """
 
     model: Model
     widths: dict[str, float]
     shapes: dict[str, float]
+    flows: dict[str, dict[str, Any]]
     objective: np.ndarray
     position: np.ndarray
     target: np.ndarray
@@ -73,6 +85,7 @@ class MatchedPrior:
     scale_ratio: float
     seconds: float
     warnings: tuple[str, ...] = ()
+    fitted: FittedProcess | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a TOML file: for ``fit_spec``, ``--config``, or another model's prior.
@@ -100,6 +113,7 @@ def match_prior(
     draws: int | None = None,
     learning_rate: float | None = None,
     critic_steps: int = 200,
+    flow_steps: int | None = None,
     seed: int = 0,
     process_options: Mapping[str, Any] | None = None,
 ) -> MatchedPrior:
@@ -109,9 +123,10 @@ def match_prior(
         model: a zoo model; its own prior is replaced.
         data: training inputs, and the units in which the process is meant: standardised.
         process: a registered process.
-        variant: ``gpi-g``, Gaussian weights of a width for every parameter array, or ``gpi-h``,
-            with an inverse-gamma variance for each.
-        method: ``moments`` (gpi-g; the default for it) or ``wasserstein`` (the default for gpi-h).
+        variant: ``gpi-g``, Gaussian weights of a width for every parameter array; ``gpi-h``, with
+            an inverse-gamma variance for each; ``gpi-nf``, with a normalising flow for each.
+        method: ``moments`` (not gpi-h; the default for gpi-g) or ``wasserstein`` (the default for
+            gpi-h and gpi-nf).
         measure: where functions are compared: 70 % training inputs and 30 % uniform in their box
             (``mixed``), or either alone.
         points: inputs ``(row, *in_shape)`` to choose from in place of the training inputs, original
@@ -121,15 +136,18 @@ def match_prior(
         draws: functions of a step; 512 a half by moments, 128 by wasserstein if not given.
         learning_rate: of the log widths; 0.1 by moments, 0.05 by wasserstein if not given.
         critic_steps: of the critic, each step of the widths (wasserstein).
+        flow_steps: planar steps of every parameter array's flow (gpi-nf); 4 if not given.
         seed: of everything random.
-        process_options: lengthscale, variance, hyper-priors; ``bnnzoo.describe`` has them all.
+        process_options: lengthscales, variance, and ``hyper``: fixed ones, random ones, or ones
+            fitted to the training targets; ``bnnzoo.describe`` has them all.
 
     Returns:
         The model with its new prior, the distance at every step, and functions before and after.
 
     Raises:
         InputError: a hand-written model, points that do not fit the data or lie outside the box
-            that was asked for, or a distance that became not a number.
+            that was asked for, targets to which no process can be fitted, or a distance that
+            became not a number.
         OptionError: an option out of range, or moments for a variant they do not determine.
 
     Source: Tran et al. (2022), sec. 4 and algorithm 1, for ``wasserstein``.
@@ -149,6 +167,11 @@ def match_prior(
     for name, value in counts.items():
         if value < 2:
             raise OptionError(f"{name} = {value}: a whole number above 1 is needed")
+    if flow_steps is not None and variant != "gpi-nf":
+        raise OptionError(f"flow_steps has no effect with variant = {variant!r}; only with gpi-nf")
+    if flow_steps is not None and flow_steps < 1:
+        raise OptionError(f"flow_steps = {flow_steps}: a whole number above 0 is needed")
+    steps_of_flow = FLOW_STEPS if flow_steps is None else flow_steps
     bound = as_model(model)
     if isinstance(bound, HandwrittenModel):
         raise InputError(
@@ -159,6 +182,10 @@ def match_prior(
     network = bound.bind(data).bound
     assert network is not None
     scaling = data.scaling_for(handwritten=False)
+    fitted = None
+    if target.options.hyper == "fitted":
+        fitted = _fitted(target, bound, data)
+        target = fitted.process
     pool = data.x if points is None else _fitting(np.asarray(points, float), data, measure)
     inside = round(TRAINING_SHARE[measure] * count)
     inside = min(inside, len(pool))
@@ -166,10 +193,12 @@ def match_prior(
     low, high = (jnp.asarray(e, x.dtype) for e in _box(scaling.transform_x(data.x)))
     where = matching.Points(x, low, high, inside, count - inside if measure != "training" else 0)
     target.hyper(int(np.prod(x.shape[1:])))  # lengthscales of another number of inputs: here
+    if variant == "gpi-nf":
+        _check_size(network.infos, steps_of_flow)
     key = jax.random.key(seed)
     for_search, for_check = jax.random.split(key)
     begun = time.perf_counter()
-    begin = matching.start(network, variant)
+    begin = matching.start(network, variant, steps_of_flow, jax.random.fold_in(key, 2))
     rate = jnp.asarray(first_rate, x.dtype)
     fixed = (network, target, where, begin, for_search, counts["steps"], counts["draws"], rate)
     if method == "moments":
@@ -183,15 +212,41 @@ def match_prior(
             "match_prior: the distance became not a number; lower learning_rate "
             f"(now {float(rate):g}), or look at the scale of the data"
         )
-    made = _model(bound, widths, variant, target, process, data, method)
-    return _checked(
+    made = _model(bound, widths, variant, target, process, data, method, fitted is not None)
+    checked = _checked(
         made, network, target, where, begin, found.widths, for_check, objective, seconds
     )
+    return replace(checked, fitted=fitted)
+
+
+def _fitted(target: Process, model: Model, data: Dataset) -> FittedProcess:
+    """The process fitted to the training rows, in the units that the model sees."""
+    likelihood = model.likelihood
+    if not isinstance(likelihood, AdditiveNoise):
+        raise InputError(
+            f"process.hyper = 'fitted': targets of likelihood {likelihood.label!r} are no function "
+            "with additive noise, so their evidence is not exact; choose 'fixed' or 'log-normal'"
+        )
+    scaling = data.scaling_for(handwritten=False)
+    x = scaling.transform_x(data.x).reshape(len(data.x), -1)
+    known = isinstance(likelihood, Gaussian) and likelihood.noise == "fixed"
+    noise = float(likelihood.number) if known else None
+    return fit_process(target, x, scaling.transform_y(data.y), noise)
 
 
 def _choice(name: str, given: str, choices: Sequence[str]) -> None:
     if given not in choices:
         raise OptionError(f"{name} = {given!r}{hint(given, choices)}")
+
+
+def _check_size(infos: Sequence[ParameterInfo], flow_steps: int) -> None:
+    numbers = 2 * flow_steps * sum(math.prod(i.shape) for i in infos)
+    if numbers > MOST_NUMBERS:
+        raise InputError(
+            f"variant = 'gpi-nf' with flow_steps = {flow_steps} has {numbers:,} numbers for this "
+            f"network, more than the {MOST_NUMBERS:,} that a model's file holds: choose fewer "
+            "steps, a smaller network, or variant = 'gpi-g'"
+        )
 
 
 def _method(variant: str, method: str | None) -> str:
@@ -201,7 +256,7 @@ def _method(variant: str, method: str | None) -> str:
     if method == "moments" and variant == "gpi-h":
         raise OptionError(
             "method = 'moments' says nothing of the tails that gpi-h learns: use method = "
-            "'wasserstein', or variant = 'gpi-g'"
+            "'wasserstein', or variant = 'gpi-g' or 'gpi-nf'"
         )
     return method
 
@@ -246,27 +301,44 @@ def _model(
     name: str,
     data: Dataset,
     method: str,
+    fitted: bool,
 ) -> Model:
     """The model with the prior found, and a spec that says so."""
     hyper = process.hyper(int(np.prod(data.x.shape[1:])))
     said = process.options.model_dump(exclude={"length_scale", "variance"})
-    scales = sorted({f"{value:.3g}" for value in np.asarray(hyper.length_scale)})
+    scales = [f"{value:.3g}" for value in np.asarray(hyper.length_scale)]
+    scales = scales if fitted else sorted(set(scales))
     said = {"length_scale": "/".join(scales), "variance": f"{float(hyper.variance):.3g}", **said}
+    said |= {"hyper": "fitted"} if fitted else {}
     words = ", ".join(f"{k} {v}" for k, v in said.items())
+    rows = "inputs and targets" if fitted else "inputs"
     options: dict[str, Any] = {
         "variant": variant,
         "widths": {p: float(np.exp(v)) for p, v in widths.log_width.items()},
-        "matched_to": f"{name} ({words}) on the inputs of {data.name}, by {method}",
+        "matched_to": f"{name} ({words}) on the {rows} of {data.name}, by {method}",
     }
+    if fitted:
+        options["fitted_to_targets"] = True
     if widths.shape:
         shapes = {p: float(matching.shape_of(jnp.asarray(v))) for p, v in widths.shape.items()}
         options["shapes"] = shapes
+    if widths.flow is not None:
+        options["flows"] = {p: _written(matching.flow_of(raw)) for p, raw in widths.flow.items()}
     component = Component(name="gp-matched", options=options)
     assert model.spec is not None and model.network is not None
     spec = model.spec.model_copy(update={"prior": component, "model": Component()})
     made = Model(model.network, make_prior(component), model.likelihood, spec, model.augmentation)
     made.external = model.external
     return made
+
+
+def _written(flow: Flow) -> dict[str, Any]:
+    """A flow as plain numbers, of the nine digits that give a float32 back."""
+
+    def digits(values: Any) -> Any:
+        return [digits(v) for v in values] if np.ndim(values) else float(f"{values:.9g}")
+
+    return {name: digits(np.asarray(part)) for name, part in flow._asdict().items()}
 
 
 def _checked(
@@ -305,6 +377,7 @@ def _checked(
         model=model,
         widths=dict(options["widths"]),
         shapes=dict(options.get("shapes", {})),
+        flows=dict(options.get("flows", {})),
         objective=np.asarray(objective),
         position=position,
         target=np.asarray(theirs),

@@ -16,9 +16,13 @@ from bnnzoo.inference.gaussian_process import (
     ProcessPrediction,
     StudentTProcess,
 )
+from bnnzoo.models.ends import chosen
 from bnnzoo.models.infinite.nngp import kernel_of, skeleton_of, variances_of
-from bnnzoo.models.likelihoods.gaussian import Gaussian
+from bnnzoo.models.infinite.partner_cnn import CNNPartner
+from bnnzoo.models.likelihoods import gaussian as gaussian_noise
 from bnnzoo.models.model import Model
+from bnnzoo.models.priors.gaussian import Gaussian
+from bnnzoo.models.priors.inverse_gamma_scale import InverseGammaScale
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
@@ -31,13 +35,16 @@ class InfiniteNetwork:
     :func:`bnnzoo.fit`; the widths are ignored. Never tempered.
 
     Args:
-        model: of network ``mlp`` and likelihood ``gaussian``; see :func:`nngp_kernel` for what has
-            a limit.
+        model: of network ``mlp`` or ``cnn`` and likelihood ``gaussian``; see :func:`nngp_kernel`
+            for what has a limit.
         data: a regression data set.
         noise_std: standard deviation of the noise, modelled units; needed where the likelihood
             learns it, and the likelihood's own where that is fixed.
         scale_mixture: shape and rate of an inverse-gamma factor of the last layer's variances *and*
-            of the noise's: a :class:`StudentTProcess`; None for none.
+            of the noise's: a :class:`StudentTProcess`; None for none. ``prior``: those of the
+            model's prior, which then is ``inverse-gamma-scale``. A finite network of that prior
+            has its noise outside of the mixture, the process inside: they share the prior over
+            functions, and their posteriors as the noise becomes small.
         approximate_inputs: as in :func:`nngp_kernel`.
 
     Attributes:
@@ -57,10 +64,14 @@ class InfiniteNetwork:
         data: Dataset,
         noise_std: float | None = None,
         *,
-        scale_mixture: tuple[float, float] | None = None,
+        scale_mixture: tuple[float, float] | str | None = None,
         approximate_inputs: bool = False,
     ) -> None:
         shape = tuple(data.x.shape[1:])
+        if scale_mixture == "prior":
+            model, scale_mixture = _without_mixture(model, data)
+        elif isinstance(scale_mixture, str):
+            raise InputError(f"scale_mixture = {scale_mixture!r}: 'prior', or a shape and a rate")
         self._skeleton = skeleton_of(model, shape, approximate_inputs)
         noise = _noise(model, noise_std)
         bound = model.bind(data)
@@ -89,11 +100,20 @@ class InfiniteNetwork:
 
         Numbers go by the names the prior gives them, such as ``prior.scale`` and
         ``prior.bias_std``; ``prior.priors[0].scale`` is of the first rule.
+
+        Raises:
+            InputError: of network ``cnn``, whose kernel is computed a few pairs of images at a
+                time: take differences of :attr:`log_evidence`.
         """
-        slope = self.process.evidence_slope
+        if isinstance(self._skeleton, CNNPartner):
+            raise InputError(
+                "evidence_gradient: the kernel of a cnn is computed a few pairs of images at a "
+                "time and not differentiated; take differences of log_evidence"
+            )
+        slope, skeleton = self.process.evidence_slope, self._skeleton
         with jax.enable_x64(True):
             x = jnp.asarray(self._x)
-            _, pull = jax.vjp(lambda prior: kernel_of(prior, self._skeleton, x), self._prior)
+            _, pull = jax.vjp(lambda prior: kernel_of(prior, skeleton, x), self._prior)
             (of_prior,) = pull(jnp.asarray(slope))
             leaves = jax.tree_util.tree_flatten_with_path(of_prior)[0]
         found = {f"prior{jax.tree_util.keystr(path)}": float(value) for path, value in leaves}
@@ -139,19 +159,51 @@ class InfiniteNetwork:
         return self.scaling.transform_x(rows).reshape(len(rows), -1)
 
     def _kernel(self, x: np.ndarray, x2: np.ndarray | None = None) -> np.ndarray:
+        if isinstance(self._skeleton, CNNPartner):
+            return self._skeleton.kernel(x, x2)
         with jax.enable_x64(True):
             other = None if x2 is None else jnp.asarray(x2)
             return np.asarray(kernel_of(self._prior, self._skeleton, jnp.asarray(x), other))
 
     def _variances(self, x: np.ndarray) -> np.ndarray:
         """Diagonal of the kernel, without the rest of it."""
+        if isinstance(self._skeleton, CNNPartner):
+            return self._skeleton.variances(x)
         with jax.enable_x64(True):
             return np.asarray(variances_of(self._prior, self._skeleton, jnp.asarray(x)))
 
 
+def _without_mixture(model: Model, data: Dataset) -> tuple[Model, tuple[float, float]]:
+    """The model with the output variance of its prior at 1, and that variance's shape and rate."""
+    prior = model.prior
+    if not isinstance(prior, InverseGammaScale):
+        raise InputError(
+            "scale_mixture = 'prior': the model's prior has no random variance of its output "
+            "layer; choose prior = 'inverse-gamma-scale' without rules, or give a shape and a rate"
+        )
+    bound = model.bind(data).bound
+    assert bound is not None and model.network is not None and model.spec is not None
+    last = chosen(bound.infos, prior.output, "writes_output", "output")
+    if [i for i in last if not i.writes_output] or len(last) != 1:
+        raise InputError(
+            f"scale_mixture = 'prior': prior.output = {prior.output!r} names other kernels than "
+            "the last one, so functions are no Student-t process in the limit"
+        )
+    owner = last[0].path.rpartition(".")[0]
+    if not prior.scale_bias and any(i.path == f"{owner}.bias" for i in bound.infos):
+        raise InputError(
+            "scale_mixture = 'prior': with prior.scale_bias = false the output layer's bias stays "
+            "Gaussian, and its sum with a Student-t process is none; set prior.scale_bias = true"
+        )
+    plain = Gaussian(prior.std, prior.bias_std, prior.absolute)
+    made = Model(model.network, plain, model.likelihood, model.spec, model.augmentation)
+    made.outputs = model.outputs
+    return made, (float(prior.shape), float(prior.rate))
+
+
 def _noise(model: Model, given: float | None) -> float:
     likelihood = model.likelihood
-    if not isinstance(likelihood, Gaussian):
+    if not isinstance(likelihood, gaussian_noise.Gaussian):
         raise InputError(
             f"likelihood {likelihood.label!r}: regression is exact under Gaussian noise alone; "
             "choices: gaussian (models.nngp_kernel gives the covariance for any)"

@@ -1,5 +1,7 @@
 """Priors over functions: widths of weights at which a network draws the functions of a process.
 
+For ``gpi-h`` and ``gpi-nf`` more than widths: shapes of variances, and planar flows.
+
 Two objectives. *wasserstein* is Tran et al.'s: the Wasserstein-1 distance of function values at
 measurement points, through its dual, a critic with a gradient penalty. *moments* needs no critic:
 the squared Frobenius distance of second moments E[f f'], estimated without bias from two halves
@@ -9,6 +11,7 @@ of the draws. It sees nothing of a function's law but those.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,6 +25,7 @@ from jaxtyping import Float
 
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.network import BoundNetwork
+from bnnzoo.models.planar import Flow, invertible, pushed
 from bnnzoo.models.priors.gp_matched import width_unit
 from bnnzoo.models.process import Process
 from bnnzoo.models.scaled_gaussian import centre_of
@@ -40,10 +44,12 @@ class Widths(NamedTuple):
     Attributes:
         log_width: logarithm of each width.
         shape: unconstrained shape of each variance (gpi-h): the shape is 1 + exp of it.
+        flow: unconstrained planar steps (gpi-nf): see :func:`flow_of`.
     """
 
     log_width: dict[str, Array]
     shape: dict[str, Array]
+    flow: dict[str, Flow] | None = None
 
 
 class Trace(NamedTuple):
@@ -58,16 +64,41 @@ class Trace(NamedTuple):
     objective: Array
 
 
-def start(network: BoundNetwork, variant: str) -> Widths:
-    """Widths of 1, and shapes of 3: the hierarchical prior's default.
+def start(
+    network: BoundNetwork, variant: str, flow_steps: int = 4, key: Array | None = None
+) -> Widths:
+    """Widths of 1; shapes of 3, the hierarchical prior's default; flows that move nothing.
 
     Args:
         network: with its shapes fixed.
-        variant: gpi-g or gpi-h.
+        variant: gpi-g, gpi-h or gpi-nf.
+        flow_steps: planar steps of each flow (gpi-nf).
+        key: a typed random key, for their projections (gpi-nf).
     """
     zeros = {i.path: jnp.zeros(()) for i in network.infos}
     shapes = {path: jnp.log(jnp.asarray(2.0)) for path in zeros} if variant == "gpi-h" else {}
-    return Widths(zeros, shapes)
+    if variant != "gpi-nf":
+        return Widths(zeros, shapes)
+    assert key is not None
+    flows = {}
+    for info, own in zip(network.infos, jax.random.split(key, len(zeros)), strict=True):
+        size = (flow_steps, math.prod(info.shape))
+        flows[info.path] = Flow(jnp.zeros(size), jax.random.normal(own, size), jnp.zeros(size[0]))
+    return Widths(zeros, shapes, flows)
+
+
+def flow_of(raw: Flow) -> Flow:
+    """Planar steps from their unconstrained values.
+
+    The vectors are divided by the root of their length, so that an optimiser that moves every
+    element alike moves a parameter of any size as far as a single number.
+
+    Args:
+        raw: the unconstrained values.
+    """
+    u, w, b = map(jnp.asarray, raw)
+    root = math.sqrt(u.shape[-1])
+    return Flow(invertible(u / root, w / root), w / root, b)
 
 
 def shape_of(raw: Array) -> Array:
@@ -87,6 +118,9 @@ def draw_functions(
         x: inputs ``(row, *in_shape)``, modelled units.
         count: how many.
     """
+    flows = None
+    if widths.flow is not None:
+        flows = {path: flow_of(raw) for path, raw in widths.flow.items()}
 
     def one(own: Array) -> Array:
         parameters = {}
@@ -99,6 +133,8 @@ def draw_functions(
                 shape = shape_of(widths.shape[info.path])
                 width = width * jnp.sqrt(shape / jax.random.gamma(for_variance, shape))
             white = jax.random.normal(for_weight, info.shape, x.dtype)
+            if flows is not None:
+                white = pushed(flows[info.path], white.reshape(-1)).reshape(info.shape)
             parameters[info.path] = centre_of(info) + width * white
         return network.apply(parameters, x)
 

@@ -16,7 +16,7 @@ SHAPE = ("network.width", "network.depth")
 
 
 def model_grid(
-    axes: Mapping[str, Sequence[Any]], base: Mapping[str, Mapping[str, Any]] | None = None
+    axes: Mapping[str, Any], base: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Model]:
     """Every combination of some options.
 

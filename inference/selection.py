@@ -135,7 +135,7 @@ def select(
         first = next(iter(failures.values()), "every value is infinite or no number")
         raise RunError(f"no evidence could be computed: {first}")
     candidates = _ranked(named, found, failures, weights, seed)
-    return Selection(candidates, _doubts(found, failures), time.perf_counter() - begun)
+    return Selection(candidates, doubts(found, failures), time.perf_counter() - begun)
 
 
 def probabilities(
@@ -236,7 +236,13 @@ def _ranked(
     return tuple(made)
 
 
-def _doubts(found: Mapping[str, Evidence], failures: Mapping[str, str]) -> tuple[str, ...]:
+def doubts(found: Mapping[str, Evidence], failures: Mapping[str, str]) -> tuple[str, ...]:
+    """What makes an order of evidences doubtful, one line each.
+
+    Args:
+        found: evidences by model.
+        failures: why others have none.
+    """
     said = []
     kinds = sorted({e.kind for e in found.values()})
     if len(kinds) > 1:

@@ -70,6 +70,11 @@ class Prior(ABC):
         """Whether its options say more of biases and normalisation scales than ``bias_std``."""
         return False
 
+    @property
+    def fitted_to_targets(self) -> bool:
+        """Whether the training targets had a say in its numbers: its evidence is data-dependent."""
+        return False
+
     @abstractmethod
     def distribution(self, info: ParameterInfo, direct: bool = False) -> dist.Distribution:
         """Distribution of one parameter, its shape a single event.
@@ -192,6 +197,11 @@ class RuledPrior(Prior):
     priors: tuple[Prior, ...]
     patterns: tuple[str, ...]
     direct: tuple[bool, ...]
+
+    @property
+    def fitted_to_targets(self) -> bool:
+        """See :attr:`Prior.fitted_to_targets`; one rule's prior is enough."""
+        return any(p.fitted_to_targets for p in (self.base, *self.priors) if p is not None)
 
     def distribution(self, info: ParameterInfo, direct: bool = False) -> dist.Distribution:
         """See :meth:`Prior.distribution`."""

@@ -49,11 +49,13 @@ class ProcessOptions(Options):
         "an input; sqrt(number of inputs) if not given.",
     )
     variance: Positive = Field(1.0, description="Variance of a function value, modelled units.")
-    hyper: Literal["fixed", "log-normal"] = Field(
+    hyper: Literal["fixed", "log-normal", "fitted"] = Field(
         "fixed",
         description="log-normal: every function has lengthscales exp(N(log(length_scale), 1)) of "
         "its own, one an input, and a variance exp(N(log(variance), 1)); length_scale is then "
-        "sqrt(2 * inputs) and variance exp(0.1) if not given.",
+        "sqrt(2 * inputs) and variance exp(0.1) if not given. fitted: a lengthscale an input and "
+        "the variance maximise the exact evidence of the training targets under Gaussian noise, "
+        "from length_scale and variance on (regression; the prior then depends on the targets).",
     )
 
 
@@ -86,8 +88,13 @@ class Process(ABC):
             features: number of inputs.
 
         Raises:
-            InputError: lengthscales for another number of inputs.
+            InputError: lengthscales for another number of inputs, or none yet.
         """
+        if self.options.hyper == "fitted":
+            raise InputError(
+                "process.hyper = 'fitted': its lengthscales are not known before it is fitted "
+                "(bnnzoo.match_prior does, or bnnzoo.inference.fit_process)"
+            )
         given = self.options.length_scale
         random = self.options.hyper == "log-normal"
         if given is None:

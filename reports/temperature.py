@@ -55,43 +55,72 @@ def temperature_panels(
 
 
 def effective_prior_std(
-    prior: str, std: float, temperature: float, df: float | None = None, match: str = "variance"
+    prior: str,
+    std: float,
+    temperature: float,
+    df: float | None = None,
+    match: str = "variance",
+    *,
+    beta: float | None = None,
+    shape: float | None = None,
+    rate: float | None = None,
 ) -> float | None:
     """Standard deviation of a prior raised to the power ``1 / temperature`` and renormalised.
 
     Args:
-        prior: ``gaussian``, ``laplace`` or ``student-t``.
+        prior: ``gaussian``, ``correlated-conv``, ``laplace``, ``generalised-normal``,
+            ``student-t``, ``cauchy`` or ``hierarchical-gaussian``.
         std: the prior's ``std`` option (in the same unit as the answer).
         temperature: posterior temperature; a likelihood temperature leaves the prior alone.
         df: degrees of freedom of a Student-t.
         match: how ``std`` sets the scale (``variance``, ``scale`` or ``iqr``).
+        beta: power of a generalised normal.
+        shape: of the inverse-gamma variance of a hierarchical Gaussian.
+        rate: of it; that of mean 1 if not given.
 
     Returns:
         The standard deviation, infinite where the tempered prior has none, or None where the
-        family has no known form or the tempered prior is improper.
+        family has no known form, no single width or the tempered prior is improper.
 
     Source:
-        Gaussian: scale by sqrt(T); Laplace: scale by T; Student-t: df' = (df + 1) / T - 1 and
-        scale' = scale sqrt(df / df'), from p(w)^(1/T) read as a density of the same family.
+        Gaussian: scale by sqrt(T); exp(-|w/a|^beta): a by T^(1/beta), Laplace at beta = 1;
+        Student-t: df' = (df + 1) / T - 1 and scale' = scale sqrt(df / df'), from p(w)^(1/T) read
+        as a density of the same family, Cauchy at df = 1. Hierarchical: the conditional variance
+        by T, and the inverse gamma a' = (a + 1) / T - 1, b' = b / T of mean b' / (a' - 1).
     """
-    if prior == "gaussian":
-        return std * np.sqrt(temperature)
-    quartile = std * stats.norm.ppf(0.75)
+    if prior in ("gaussian", "correlated-conv"):
+        return float(std * np.sqrt(temperature))
     if prior == "laplace":
-        scale = {"variance": std / np.sqrt(2), "scale": std, "iqr": quartile / np.log(2)}[match]
-        return float(np.sqrt(2) * scale * temperature)
-    if prior == "student-t" and df is not None:
-        if match == "variance":
-            if df <= 2:
-                return None
-            scale = std * np.sqrt((df - 2) / df)
-        else:
-            scale = std if match == "scale" else quartile / stats.t.ppf(0.75, df)
+        beta = 1.0
+    if prior in ("laplace", "generalised-normal") and beta is not None:
+        law = stats.gennorm(beta)
+        return float(_scale(law, std, match) * law.std() * temperature ** (1.0 / beta))
+    if prior == "cauchy":
+        df = 1.0
+    if prior in ("student-t", "cauchy") and df is not None:
+        if match == "variance" and df <= 2:
+            return None
+        scale = _scale(stats.t(df), std, match)
         cold = (df + 1) / temperature - 1
         if cold <= 0:
             return None
         return float(scale * np.sqrt(df / (cold - 2))) if cold > 2 else float("inf")
+    if prior == "hierarchical-gaussian" and shape is not None:
+        cold = (shape + 1) / temperature - 1
+        if cold <= 0:
+            return None
+        of_variance = (shape - 1 if rate is None else rate) / temperature
+        return float(std * np.sqrt(temperature * of_variance / (cold - 1))) if cold > 1 else np.inf
     return None
+
+
+def _scale(law: Any, std: float, match: str) -> float:
+    """Scale of a symmetric law, given in scipy's standard form, at which it has this width."""
+    if match == "scale":
+        return std
+    if match == "variance":
+        return std / law.std()
+    return std * stats.norm.ppf(0.75) / law.ppf(0.75)
 
 
 def few_draws_bias(run: ReportRun, draws: float | None) -> float | None:
@@ -187,7 +216,8 @@ def _prior_std(run: ReportRun) -> float | None:
         return None
     temperature = run.spec.inference.posterior_temperature
     match = getattr(options, "match", "variance")
-    return effective_prior_std(prior.name, float(std), temperature, df, match)
+    more = {name: getattr(options, name, None) for name in ("beta", "shape", "rate")}
+    return effective_prior_std(prior.name, float(std), temperature, df, match, **more)
 
 
 def _verdict(axis: str, series: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,12 +1,21 @@
 """What holds for every test: CPU, a matplotlib without windows, annotations checked at run time."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 # Set before anything imports them, and inherited by the subprocesses that tests start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["MPLBACKEND"] = "Agg"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # What two tests, both workers or a subprocess compile is compiled once; gone with the session.
+    _programs = tempfile.mkdtemp(prefix="bnnzoo-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, _programs, ignore_errors=True)
 
 import pytest
 from jaxtyping import install_import_hook

@@ -11,7 +11,15 @@ from bnnzoo import registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LONG = ("sklearn.md", "backends.md", "datasets.md", "infinite.md", "priors.md", "tables.md")
+LONG = (
+    "sklearn.md",
+    "backends.md",
+    "datasets.md",
+    "evidence.md",
+    "infinite.md",
+    "priors.md",
+    "tables.md",
+)
 """Pages whose examples take long to compile: `make validate` runs them."""
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -26,12 +26,15 @@ def match_prior(
     network: o.NetworkFlag = None,
     likelihood: o.LikelihoodFlag = None,
     process: Annotated[str, _option("A name of `bnnzoo list processes`.", "NAME")] = "rbf",
-    variant: Annotated[str, _option("gpi-g or gpi-h.", "NAME")] = "gpi-g",
+    variant: Annotated[str, _option("gpi-g, gpi-h or gpi-nf.", "NAME")] = "gpi-g",
     method: Annotated[
-        str | None, _option("moments (default for gpi-g) or wasserstein.", "NAME")
+        str | None, _option("moments (default for gpi-g; not gpi-h) or wasserstein.", "NAME")
     ] = None,
     measure: Annotated[str, _option("mixed, training or box.", "NAME")] = "mixed",
     steps: Annotated[int | None, _option("Of the search.", "N")] = None,
+    flow_steps: Annotated[
+        int | None, _option("Planar steps a parameter array (gpi-nf).", "N")
+    ] = None,
     seed: Annotated[int, _option("Default 0.", "N")] = 0,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="TOML file for the model.", metavar="FILE")
@@ -69,6 +72,7 @@ def match_prior(
         method=method,
         measure=measure,
         steps=steps,
+        flow_steps=flow_steps,
         seed=seed,
         process_options=for_process,
     )
@@ -81,18 +85,27 @@ def match_prior(
                 "out": str(out),
                 "widths": matched.widths,
                 "shapes": matched.shapes,
+                "flow_steps": {path: len(flow["b"]) for path, flow in matched.flows.items()},
                 "error_before": matched.error_before,
                 "error_after": matched.error_after,
                 "scale_ratio": matched.scale_ratio,
                 "seconds": matched.seconds,
+                "fitted_to_targets": matched.fitted is not None,
+                "process_log_evidence": matched.fitted and matched.fitted.log_evidence,
                 "warnings": list(matched.warnings),
             }
         )
         return
+    fitted: list[tuple[str, str]] = []
+    if matched.fitted is not None:
+        evidence = f"log evidence {matched.fitted.log_evidence:.1f} nats"
+        noise = f"noise {matched.fitted.noise_std:.3g}, modelled units"
+        fitted = [("fitted to targets", f"{evidence}; {noise}; the prior is data-dependent")]
     said = matched.model.spec.prior.options["matched_to"] if matched.model.spec else ""
     rows = [
         ("model", matched.model.label),
         ("target", said),
+        *fitted,
         (
             "off by",
             f"{matched.error_after:.3f} of the second moments; {matched.error_before:.3f} "
@@ -100,6 +113,7 @@ def match_prior(
         ),
         ("time", seconds(matched.seconds)),
         *((f"width {path}", f"{width:.3g}") for path, width in matched.widths.items()),
+        *((f"flow {path}", f"{len(f['b'])} planar steps") for path, f in matched.flows.items()),
         *(("note", line) for line in matched.warnings),
     ]
     console().print(facts(rows))

@@ -110,33 +110,58 @@ def conv_kernel(network: ConvNetwork, x: Any, x2: Any = None) -> np.ndarray:
     others = images if x2 is None else _images(x2, "x2")
     if others.shape[1:] != images.shape[1:]:
         raise InputError(f"x2 has images {others.shape[1:]}, but x {images.shape[1:]}")
+    if x2 is None:
+        first, second = np.triu_indices(len(images))
+    else:
+        first, second = (i.ravel() for i in np.indices((len(images), len(others))))
+    values = _covariances(network, images, None if x2 is None else others, first, second)
+    kernel = np.empty((len(images), len(others)))
+    kernel[first, second] = values
+    if x2 is None:
+        kernel[second, first] = values
+    return kernel
+
+
+def conv_variances(network: ConvNetwork, x: Any) -> np.ndarray:
+    """Diagonal of :func:`conv_kernel` ``(row,)``, without the rest of it.
+
+    Args:
+        network: the network and its prior.
+        x: images ``(row, height, width, channel)``, modelled units.
+
+    Raises:
+        InputError: as :func:`conv_kernel`.
+    """
+    images = _images(x, "x")
+    rows = np.arange(len(images))
+    return _covariances(network, images, None, rows, rows)
+
+
+def _covariances(
+    network: ConvNetwork,
+    images: np.ndarray,
+    others: np.ndarray | None,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> np.ndarray:
+    """Of pairs of images, by their numbers; ``others`` is None for the images themselves."""
     places = _check(network, images.shape[1:3])
     plan, arrays = _split(network)
     largest = max(math.prod(p) for p in places)
     piece = max(1, PIECE_ELEMENTS // (largest**2 if plan.pairs else largest))
     with jax.enable_x64(True):
         own = _own_variances(plan, arrays, images, piece)
-        own2 = own if x2 is None else _own_variances(plan, arrays, others, piece)
-        first, second = (
-            np.triu_indices(len(images))
-            if x2 is None
-            else (i.ravel() for i in np.indices((len(images), len(others))))
-        )
+        own2 = own if others is None else _own_variances(plan, arrays, others, piece)
+        partners = images if others is None else others
         parts = []
         for rows in _pieces(len(first), piece):
             i, j = first[rows], second[rows]
             given = tuple(
                 (jnp.asarray(a[i]), jnp.asarray(b[j])) for a, b in zip(own, own2, strict=True)
             )
-            parts.append(
-                _walk(plan, arrays, jnp.asarray(images[i]), jnp.asarray(others[j]), given)[0]
-            )
-        values = np.concatenate([np.asarray(part) for part in parts])[: len(first)]
-    kernel = np.empty((len(images), len(others)))
-    kernel[first, second] = values
-    if x2 is None:
-        kernel[second, first] = values
-    return kernel
+            pair = jnp.asarray(images[i]), jnp.asarray(partners[j])
+            parts.append(_walk(plan, arrays, *pair, given)[0])
+        return np.concatenate([np.asarray(part) for part in parts])[: len(first)]
 
 
 # -- the recursion -------------------------------------------------------------------------------

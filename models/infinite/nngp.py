@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax import Array
 from jaxtyping import Float
-from numpyro import handlers
 
 from bnnzoo.errors import InputError
 from bnnzoo.models.infinite.dense import Dense, dense_kernel
+from bnnzoo.models.infinite.laws import check_law, element_laws
+from bnnzoo.models.infinite.partner_cnn import CNNPartner, cnn_partner
 from bnnzoo.models.model import Model
+from bnnzoo.models.networks.cnn import CNN, CNNOptions
 from bnnzoo.models.networks.mlp import MLP, MLPOptions, residual_share
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.models.prior import Prior
@@ -62,7 +63,9 @@ def nngp_kernel(
     has where its width happens to be the number of inputs, is not there in the limit.
 
     Args:
-        model: of network ``mlp``: any depth, activation and parameterisation; residual or not.
+        model: of network ``mlp``: any depth, activation and parameterisation; residual or not. Or
+            of ``cnn``, with average pooling or none, whose channels and hidden units grow; the
+            positions of its filters may be correlated (prior ``correlated-conv``).
         x: inputs ``(row, *in_shape)``, modelled units (as :meth:`Posterior.predict` takes original
             ones, scale them first, or use ``bnnzoo.inference.InfiniteNetwork``).
         x2: others, for the covariance between; None for ``x`` itself.
@@ -83,6 +86,8 @@ def nngp_kernel(
         raise InputError(f"x2 has {others.shape[1]} features a row, but x {rows.shape[1]}")
     shape = np.shape(x)[1:] or (1,)
     skeleton = skeleton_of(model, shape, approximate_inputs)
+    if isinstance(skeleton, CNNPartner):
+        return skeleton.kernel(rows, others)
     with jax.enable_x64(True):
         given = None if others is None else jnp.asarray(others)
         return np.asarray(kernel_of(model.prior, skeleton, jnp.asarray(rows), given))
@@ -121,7 +126,9 @@ def variances_of(
     return jax.vmap(lambda row: dense_kernel(row[None], None, layers, skeleton.activation)[0, 0])(x)
 
 
-def skeleton_of(model: Any, in_shape: tuple[int, ...], approximate_inputs: bool) -> Skeleton:
+def skeleton_of(
+    model: Any, in_shape: tuple[int, ...], approximate_inputs: bool
+) -> Skeleton | CNNPartner:
     """What of a model its limit depends on, once it is known to have one.
 
     Args:
@@ -131,6 +138,9 @@ def skeleton_of(model: Any, in_shape: tuple[int, ...], approximate_inputs: bool)
 
     Raises:
         InputError: a network or prior without a limit that is known here.
+
+    Returns:
+        For ``mlp`` what :func:`kernel_of` takes, for ``cnn`` the limit itself.
     """
     network = getattr(model, "network", None)
     if not isinstance(model, Model) or network is None:
@@ -145,21 +155,25 @@ def skeleton_of(model: Any, in_shape: tuple[int, ...], approximate_inputs: bool)
         )
     factory = network.factory
     options = getattr(factory, "keywords", {}).get("options")
-    if getattr(factory, "func", None) is not MLP or not isinstance(options, MLPOptions):
+    convolutional = getattr(factory, "func", None) is CNN and isinstance(options, CNNOptions)
+    dense = getattr(factory, "func", None) is MLP and isinstance(options, MLPOptions)
+    if not convolutional and not dense:
         raise InputError(
             f"network {network.label!r} has no infinitely wide limit that is known here; "
-            "choices: mlp (models.infinite has the kernels of convolutions)"
+            "choices: mlp, cnn (models.infinite has the kernels of other convolutions)"
         )
+    if model.bound is not None and model.bound.in_shape != in_shape:
+        raise InputError(f"inputs of shape {in_shape}, but the model's are {model.bound.in_shape}")
+    bound = model.bound or network.bind(in_shape, model.likelihood.head(model.outputs or 1))
+    model.prior.check(bound.infos)
+    if convolutional:
+        return cnn_partner(model.prior, options, bound.infos, in_shape, approximate_inputs)
     for name, field in MLPOptions.model_fields.items():
         if name not in OPTIONS and getattr(options, name) != field.default:
             raise InputError(
                 f"network.{name} = {getattr(options, name)!r}: its infinitely wide limit is not "
                 f"known here; the default is {field.default!r}"
             )
-    if model.bound is not None and model.bound.in_shape != in_shape:
-        raise InputError(f"inputs of shape {in_shape}, but the model's are {model.bound.in_shape}")
-    bound = model.bound or network.bind(in_shape, model.likelihood.head(model.outputs or 1))
-    model.prior.check(bound.infos)
     by_path = {info.path: info for info in bound.infos}
     count = len(options.widths) + 1
     pairs = tuple(
@@ -187,7 +201,7 @@ def _rows(x: Any, name: str) -> np.ndarray:
 
 
 def _layers(prior: Prior, skeleton: Skeleton) -> list[Dense]:
-    laws = _laws(prior, skeleton)
+    laws = {path: found.law for path, found in element_laws(prior, _infos(skeleton)).items()}
     layers = []
     for number, (kernel, bias) in enumerate(skeleton.infos):
         # ntk layers divide by the root of the fan-in themselves.
@@ -201,80 +215,14 @@ def _layers(prior: Prior, skeleton: Skeleton) -> list[Dense]:
     return layers
 
 
-def _laws(prior: Prior, skeleton: Skeleton) -> dict[str, dist.Distribution]:
-    """The law of a parameter's elements by path, batch shape that of one element or of all."""
-    infos = [info for pair in skeleton.infos for info in pair if info is not None]
-    zeros = {info.path: jnp.zeros(info.shape) for info in infos}
-    with (
-        handlers.trace() as trace,
-        handlers.seed(rng_seed=0),
-        handlers.substitute(data=zeros),
-    ):
-        prior.sample(infos)
-    sites = {name: site for name, site in trace.items() if site["type"] == "sample"}
-    for name in sites:
-        if name not in zeros:
-            raise InputError(
-                f"prior: {name!r} is sampled with the weights, so the limit is a mixture of "
-                "Gaussian processes and none itself; fix it, or choose a prior without "
-                "hyper-parameters (for a random scale of the last layer: StudentTProcess)"
-            )
-    for path in zeros:
-        if path not in sites:
-            raise InputError(f"prior of {path!r}: it is no random variable of its own")
-    return {info.path: _elements(sites[info.path]["fn"], info) for info in infos}
-
-
-def _elements(law: dist.Distribution, info: ParameterInfo) -> dist.Distribution:
-    while isinstance(law, dist.Independent):
-        law = law.base_dist
-    if law.event_shape != ():
-        raise InputError(
-            f"prior of {info.path!r}: its elements are not independent ({type(law).__name__}), "
-            "and the central limit theorem as used here asks that of them"
-        )
-    while isinstance(law, dist.ExpandedDistribution):
-        law = law.base_dist
-    return law
+def _infos(skeleton: Skeleton) -> list[ParameterInfo]:
+    return [info for pair in skeleton.infos for info in pair if info is not None]
 
 
 def _check(prior: Prior, skeleton: Skeleton) -> None:
     """Raise where the limit is not Gaussian or its covariance not a recursion of variances."""
     with jax.enable_x64(True):
-        laws = _laws(prior, skeleton)
-    for number, pair in enumerate(skeleton.infos):
-        for info in filter(None, pair):
-            law = laws[info.path]
-            where = f"prior of {info.path!r}"
-            try:
-                variance, mean = np.asarray(law.variance), np.asarray(law.mean)
-            except NotImplementedError:
-                raise InputError(
-                    f"{where}: the variance of {type(law).__name__} has no closed form here"
-                ) from None
-            if not np.isfinite(variance).all():
-                raise InputError(
-                    f"{where}: {type(law).__name__} has no finite variance, so the network does "
-                    "not become a Gaussian process (but a stable one) as it grows"
-                )
-            if not (mean == 0).all():
-                raise InputError(f"{where}: its mean is not 0, as the limit needs")
-            by_input = number == 0 and info.role == "kernel"
-            spread = np.broadcast_to(variance, info.shape)
-            if not (spread == (spread[:, :1] if by_input else spread.flat[0])).all():
-                raise InputError(
-                    f"{where}: variances differ between units, which have none of their own in "
-                    "the limit"
-                )
-            gaussian = isinstance(law, dist.Normal)
-            if info.role == "bias" and not gaussian:
-                raise InputError(
-                    f"{where}: {type(law).__name__}, but a bias is not summed over, so it has to "
-                    "be Gaussian for the limit to be"
-                )
-            if by_input and not gaussian and not skeleton.approximate_inputs:
-                raise InputError(
-                    f"{where}: {type(law).__name__}, but there are {info.shape[0]} inputs however "
-                    "wide the network, so their weights have to be Gaussian (a rule for "
-                    f"{info.path!r} with name = 'gaussian'; or approximate_inputs=True)"
-                )
+        laws = element_laws(prior, _infos(skeleton))
+    for info in _infos(skeleton):
+        first = info is skeleton.infos[0][0]
+        check_law(laws[info.path].law, info, first, skeleton.approximate_inputs)

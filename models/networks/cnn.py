@@ -71,8 +71,8 @@ class CNN(nnx.Module):
         self.activation = get_activation(options.activation).function
         self.pool, self.window = options.pool, options.window
         count = len(options.channels)
-        sides = _each(options.kernel, count, "kernel")
-        paddings = _each(options.padding, count, "padding")
+        sides = each(options.kernel, count, "kernel")
+        paddings = each(options.padding, count, "padding")
         self.convs: nnx.List[nnx.Conv] = nnx.List([])
         for number, (filters, side, padding) in enumerate(
             zip(options.channels, sides, paddings, strict=True)
@@ -123,8 +123,17 @@ class CNN(nnx.Module):
         return squares.max((2, 4)) if self.pool == "max" else jnp.mean(squares, (2, 4))
 
 
-def _each[T](given: T | tuple[T, ...], count: int, option: str) -> tuple[T, ...]:
-    """One value a convolution."""
+def each[T](given: T | tuple[T, ...], count: int, option: str) -> tuple[T, ...]:
+    """One value a convolution.
+
+    Args:
+        given: one for all, or one each.
+        count: of convolutions.
+        option: its name, for the message.
+
+    Raises:
+        InputError: another number of values.
+    """
     if not isinstance(given, tuple):
         return (given,) * count
     if len(given) != count:
@@ -157,7 +166,7 @@ def _each[T](given: T | tuple[T, ...], count: int, option: str) -> tuple[T, ...]
 def cnn(options: CNNOptions) -> Network:
     """The network of these options."""
     for option in ("kernel", "padding"):
-        _each(getattr(options, option), len(options.channels), option)
+        each(getattr(options, option), len(options.channels), option)
     widths = "x".join(map(str, options.channels))
     dense = "".join(f"-{n}" for n in options.dense)
     extra = " ntk" if options.parameterisation == "ntk" else ""

@@ -21,6 +21,8 @@ COMMANDS = [
     "resume",
     "drop-chains",
     "predict",
+    "evidence",
+    "select",
     "match-prior",
     "report",
     "runs",
@@ -311,3 +313,44 @@ def test_module_and_pipe_that_closes_early():
     assert process.wait() in (0, 1)
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+def test_evidence_and_selection(run):
+    common = ("--dataset", "gap", "--set", "data.n=30", "--set", "network.widths=[]")
+    fixed = ("--set", "likelihood.noise=fixed", "--set", "likelihood.noise_std=0.3")
+    said = json.loads(run("evidence", *common, *fixed, "--method", "exact", "--json"))
+    assert said["kind"] == "exact"
+    assert "log evidence" in run("evidence", *common, *fixed, "--method", "exact")
+    grid = ("--grid", "prior.std=[0.01,1]", "--grid", "prior.name=gaussian")
+    found = json.loads(run("select", *common, *fixed, *grid, "--method", "exact", "--json"))
+    assert [c["name"] for c in found["candidates"]] == [
+        "std 1, prior gaussian",
+        "std 0.01, prior gaussian",
+    ]
+    first = found["candidates"][0]["evidence"]["value"]
+    assert first == pytest.approx(said["value"])
+    assert "std 0.01" in run("select", *common, *fixed, *grid, "--method", "exact")
+
+
+def test_select_reads_a_grid_from_a_file(run, tmp_path):
+    (tmp_path / "grid.toml").write_text(
+        '[data]\nname = "gap"\nn = 30\n[network]\nwidths = []\n[grid]\nprior.std = [0.1, 1]\n'
+        '[likelihood]\nnoise = "fixed"\nnoise_std = 0.3\n[evidence]\nover = "weights"\n'
+    )
+    config = ("--config", tmp_path / "grid.toml")
+    found = json.loads(run("select", *config, "--method", "exact", "--json"))
+    assert {c["name"] for c in found["candidates"]} == {"std 0.1", "std 1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("evidence", "--dataset", "gap", "--method", "smk"), "did you mean 'smc'"),
+        (("select", "--dataset", "gap"), "a grid needs an axis"),
+        (("select", "--dataset", "gap", "--grid", "prior.std"), "write SECTION.OPTION"),
+        (("select", "--dataset", "gap", "--grid", "prior.stdd=[1,2]"), "did you mean 'std'"),
+    ],
+)
+def test_evidence_and_selection_refuse(capfd, arguments, said):
+    assert main(list(arguments)) == 2
+    assert said in capfd.readouterr().err

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import bnnzoo as bz
 from bnnzoo.errors import InputError, OptionError
@@ -202,9 +203,70 @@ def test_gpi_h_has_shapes():
     assert "layers.0.kernel.variance" in sites and "layers.0.bias.variance" in sites
 
 
+@pytest.mark.validate
+@pytest.mark.parametrize("method", ["moments", "wasserstein"])
+def test_gpi_nf_is_matched_saved_and_used(method, tmp_path):
+    """Both objectives come nearer, and flows move; a file and a run give the same prior back."""
+    small = {"steps": 40, "draws": 32, "count": 12, "critic_steps": 20, "flow_steps": 2}
+    length = {"length_scale": 30.0}
+    found = bz.match_prior(
+        linear(), DATA, "rbf", variant="gpi-nf", method=method, seed=SEED,
+        process_options=length, **small,
+    )  # fmt: skip
+    assert found.error_after < 0.6 * found.error_before
+    assert set(found.flows) == set(found.widths) == {"layers.0.bias", "layers.0.kernel"}
+    kernel = found.flows["layers.0.kernel"]
+    assert np.shape(kernel["u"]) == np.shape(kernel["w"]) == (2, 2) and np.shape(kernel["b"]) == (
+        2,
+    )
+    assert all(np.abs(flow["u"]).max() > 1e-3 for flow in found.flows.values())
+    assert found.widths["layers.0.kernel"] != 1.0
+
+    path = tmp_path / "matched.toml"
+    found.save(path)
+    again = bz.models.model.build_model(bz.specs.spec_from_tree(bz.api.read_tree(path)))
+    laws = [m.bind(DATA).prior.distribution for m in (found.model, again)]
+    infos = found.model.bind(DATA).bound.infos
+    for info in infos:
+        at = jnp.ones(info.shape)
+        assert laws[0](info).log_prob(at) == laws[1](info).log_prob(at)
+
+
+@pytest.mark.validate
+def test_functions_of_gpi_nf_are_those_of_its_prior(bound):
+    """20,000 values at a row, of the search and of the prior itself, by a two-sample KS test."""
+    raw = matching.start(bound, "gpi-nf", 2, key(20))
+    flows = {
+        p: f._replace(u=3.0 * jax.random.normal(key(21), f.u.shape), b=f.b + 0.7)
+        for p, f in raw.flow.items()
+    }
+    widths = raw._replace(flow=flows, log_width={p: jnp.log(0.5) for p in flows})
+    x = jnp.asarray([[1.0, -0.5]])
+    f = np.asarray(matching.draw_functions(bound, widths, key(22), x, 20_000)).ravel()
+    options = {
+        "variant": "gpi-nf",
+        "widths": {p: 0.5 for p in flows},
+        "flows": {
+            p: {k: np.asarray(v, float).tolist() for k, v in matching.flow_of(r)._asdict().items()}
+            for p, r in flows.items()
+        },
+    }
+    prior = linear(prior="gp-matched", prior_options=options).bind(DATA).prior
+    drawn = {
+        i.path: prior.distribution(i).sample(k, (20_000,))
+        for i, k in zip(bound.infos, jax.random.split(key(23)), strict=True)
+    }
+    ours = drawn["layers.0.kernel"][..., 0] @ x[0] + drawn["layers.0.bias"][:, 0]
+    assert stats.ks_2samp(f, np.asarray(ours)).pvalue > 1e-6
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"variant": "gpi-fn"}, "variant = 'gpi-fn'; did you mean 'gpi-nf'"),
+        ({"flow_steps": 2}, "flow_steps has no effect with variant = 'gpi-g'"),
+        ({"variant": "gpi-nf", "flow_steps": 0}, "flow_steps = 0: a whole number above 0"),
+        ({"variant": "gpi-nf", "flow_steps": 10**6}, "6,000,000 numbers.*more than the 1,000,000"),
         ({"process": "rfb"}, "unknown process 'rfb'; did you mean 'rbf'"),
         ({"process_options": {"length_scale": 0.0}}, "process.length_scale = 0.0"),
         ({"process_options": {"length_scale": (1.0, 2.0, 3.0)}}, "3 numbers, but there are 2"),

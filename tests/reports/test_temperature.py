@@ -27,13 +27,42 @@ def test_effective_std_equals_quadrature(temperature, match):
         "scale": std,
         "iqr": quartile / stats.t.ppf(0.75, df),
     }[match]
+    unit = stats.gennorm(1.5)
+    general = {
+        "variance": std / unit.std(),
+        "scale": std,
+        "iqr": quartile / unit.ppf(0.75),
+    }[match]
     for prior, family in (
         ("gaussian", stats.norm(0, std)),
+        ("correlated-conv", stats.norm(0, std)),
         ("laplace", stats.laplace(0, laplace)),
         ("student-t", stats.t(df, 0, student)),
+        ("generalised-normal", stats.gennorm(1.5, 0, general)),
     ):
-        found = effective_prior_std(prior, std, temperature, df, match)
+        found = effective_prior_std(prior, std, temperature, df, match, beta=1.5)
         assert found == pytest.approx(numeric_std(family.logpdf, temperature), rel=1e-4), prior
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3, 0.1])
+def test_effective_std_of_a_hierarchy_equals_quadrature(temperature):
+    """The marginal of w over the tempered variance, its conditional variance times T."""
+    std, shape, rate, log_v = 1.7, 3.0, 1.4, np.linspace(-12, 12, 20_001)
+    logs = stats.invgamma(shape, scale=rate).logpdf(np.exp(log_v)) / temperature + log_v
+    mass = np.exp(logs - logs.max())
+    expected = std * np.sqrt(temperature * (mass @ np.exp(log_v)) / mass.sum())
+    found = effective_prior_std("hierarchical-gaussian", std, temperature, shape=shape, rate=rate)
+    assert found == pytest.approx(expected, rel=1e-4)
+    mean_one = effective_prior_std("hierarchical-gaussian", std, 1.0, shape=shape)
+    assert mean_one == pytest.approx(std)
+
+
+def test_effective_std_of_a_cauchy():
+    """Cold enough it has one: at T = 0.5 a Student-t of 3."""
+    found = effective_prior_std("cauchy", 1.7, 0.5, match="scale")
+    assert found == pytest.approx(numeric_std(stats.cauchy(0, 1.7).logpdf, 0.5), rel=1e-4)
+    assert effective_prior_std("cauchy", 1.0, 1.0, match="iqr") == np.inf
+    assert effective_prior_std("cauchy", 1.0, 2.0, match="iqr") is None
 
 
 def test_effective_std_at_temperature_one_is_the_option():
