@@ -30,6 +30,7 @@ if _TYPE_CHECKING:
     from bnnzoo.inference import match_prior as match_prior
     from bnnzoo.inference import prior_predictive as prior_predictive
     from bnnzoo.inference import resume as resume
+    from bnnzoo.inference import weight_statistics as weight_statistics
     from bnnzoo.models import Model as Model
     from bnnzoo.models import Posterior as Posterior
     from bnnzoo.models import load_model as load_model
@@ -64,6 +65,7 @@ __all__ = [
     "prior_predictive",
     "register",
     "resume",
+    "weight_statistics",
     "write_report",
 ]
 
@@ -88,6 +90,7 @@ _HOMES = {
     "prior_predictive": "bnnzoo.inference",
     "register": "bnnzoo.registry",
     "resume": "bnnzoo.inference",
+    "weight_statistics": "bnnzoo.inference",
     "write_report": "bnnzoo.reports",
 }
 _MODULES = {"api", "datasets", "errors", "inference", "metrics", "models", "registry", "reports"}

@@ -19,15 +19,27 @@ from bnnzoo.inference.laplace_predictive import (
 from bnnzoo.inference.prediction import Prediction
 from bnnzoo.inference.prior_predictive import PriorPredictive, prior_predictive
 from bnnzoo.inference.run import Run, load_run
+from bnnzoo.inference.weight_bootstrap import Estimate
+from bnnzoo.inference.weight_fits import Fit
+from bnnzoo.inference.weight_statistics import (
+    FilterStatistics,
+    ParameterStatistics,
+    WeightStatistics,
+    weight_statistics,
+)
 
 __all__ = [
     "Backend",
     "Conditioned",
+    "Estimate",
+    "FilterStatistics",
+    "Fit",
     "Flag",
     "FunctionMoments",
     "GaussianProcess",
     "InfiniteNetwork",
     "MatchedPrior",
+    "ParameterStatistics",
     "Prediction",
     "PriorPredictive",
     "ProcessPrediction",
@@ -35,6 +47,7 @@ __all__ = [
     "Stage",
     "Step",
     "StudentTProcess",
+    "WeightStatistics",
     "drop_chains",
     "fit",
     "function_moments",
@@ -43,4 +56,5 @@ __all__ = [
     "prior_predictive",
     "probit_probabilities",
     "resume",
+    "weight_statistics",
 ]

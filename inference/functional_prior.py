@@ -6,23 +6,21 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tomli_w
 
 from bnnzoo import registry
 from bnnzoo.errors import InputError, OptionError, hint
 from bnnzoo.inference import matching
+from bnnzoo.inference.fitted_prior import save_model, with_prior
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.model import Model
-from bnnzoo.models.prior import make_prior
 from bnnzoo.models.priors.gp_matched import Variant
 from bnnzoo.models.process import Process
-from bnnzoo.specs import MODEL_PARTS, Component
+from bnnzoo.specs import Component
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
@@ -80,10 +78,7 @@ class MatchedPrior:
         Args:
             path: of the file.
         """
-        assert self.model.spec is not None
-        tree = self.model.spec.to_tree()
-        kept = {section: tree[section] for section in MODEL_PARTS if section in tree}
-        Path(path).write_text(tomli_w.dumps(kept), encoding="utf-8")
+        save_model(self.model, path)
 
 
 def match_prior(
@@ -261,12 +256,7 @@ def _model(
     if widths.shape:
         shapes = {p: float(matching.shape_of(jnp.asarray(v))) for p, v in widths.shape.items()}
         options["shapes"] = shapes
-    component = Component(name="gp-matched", options=options)
-    assert model.spec is not None and model.network is not None
-    spec = model.spec.model_copy(update={"prior": component, "model": Component()})
-    made = Model(model.network, make_prior(component), model.likelihood, spec, model.augmentation)
-    made.external = model.external
-    return made
+    return with_prior(model, Component(name="gp-matched", options=options))
 
 
 def _checked(
