@@ -22,6 +22,9 @@ DF_RANGE = (0.2, 1000.0)
 BETA_RANGE = (0.25, 10.0)
 """Shapes of the generalised normal that are looked at: those the prior of that name has."""
 
+STEPS = 50
+"""Most of Newton's, for a scale: three or four are enough from the last one."""
+
 Values = Float[np.ndarray, " value"]
 
 
@@ -52,7 +55,7 @@ def fit_family(family: Family, values: Values, weights: Values | None = None) ->
     """The scale, and shape where there is one, of highest likelihood.
 
     Gaussian and Laplace in closed form; the generalised normal's scale is in closed form given its
-    shape; the Student-t by quasi-Newton steps in the logarithms of both.
+    shape; the Student-t's by Newton steps.
 
     Args:
         family: to fit.
@@ -114,31 +117,44 @@ def _generalised_normal(x: np.ndarray, w: np.ndarray) -> Fit:
 def _student_t(x: np.ndarray, w: np.ndarray) -> Fit:
     count = w.sum()
     size = math.sqrt(float(w @ x**2) / count)
-    square = (x / size) ** 2
+    # Values of weight 0 belong to networks a bootstrap sample does not have.
+    share = w[w > 0] / count
+    square = (x[w > 0] / size) ** 2
 
-    def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
-        """Minus the mean log density in units of ``size``, and its slope."""
-        log_s, df = place[0], math.exp(place[1])
-        z = square * math.exp(-2.0 * log_s) / df
-        tail = float(w @ np.log1p(z)) / count
-        share = float(w @ (z / (1.0 + z))) / count
+    def newton(df: float, log_s: float) -> tuple[float, float]:
+        """Scale of highest likelihood given the shape, and the mean log density there.
+
+        At it (df + 1) mean(z / (1 + z)) is 1, z = x^2 / (df s^2): steps in log s, which is where
+        the left side falls without a turn.
+        """
+        for _ in range(STEPS):
+            z = square * (math.exp(-2.0 * log_s) / df)
+            part = z / (1.0 + z)
+            first, second = float(share @ part), float(share @ (part * part))
+            step = ((df + 1.0) * first - 1.0) / (2.0 * (df + 1.0) * (first - second))
+            log_s += min(max(step, -1.0), 1.0)
+            if abs(step) < 1e-7:
+                break
+        tail = float(share @ np.log1p(square * (math.exp(-2.0 * log_s) / df)))
         constant = special.gammaln((df + 1) / 2) - special.gammaln(df / 2)
-        mean = constant - 0.5 * math.log(df * math.pi) - log_s - 0.5 * (df + 1) * tail
-        slope_s = -1.0 + (df + 1) * share
-        slope_df = 0.5 * (special.digamma((df + 1) / 2) - special.digamma(df / 2) - 1.0 / df - tail)
-        slope_df += 0.5 * (df + 1) / df * share
-        return -float(mean), -np.array([slope_s, df * slope_df])
+        return log_s, float(constant - 0.5 * math.log(df * math.pi) - log_s - 0.5 * (df + 1) * tail)
 
-    ends = (math.log(DF_RANGE[0]), math.log(DF_RANGE[1]))
-    begin = np.array([math.log(0.7), math.log(5.0)])
-    settings = {"ftol": 1e-13, "gtol": 1e-7}
-    found = optimize.minimize(
-        loss, begin, jac=True, method="L-BFGS-B", bounds=((-30.0, 3.0), ends), options=settings
+    place = {"log_s": 0.0}
+
+    def loss(log_df: float) -> float:
+        place["log_s"], mean = newton(math.exp(log_df), place["log_s"])
+        return -mean
+
+    # In 1 / df the likelihood of what is nearly Gaussian is nearly quadratic; in log df it is flat.
+    ends = (1.0 / DF_RANGE[1], 1.0 / DF_RANGE[0])
+    found = optimize.minimize_scalar(
+        lambda tail: loss(-math.log(tail)), bounds=ends, method="bounded", options={"xatol": 1e-6}
     )
-    log_s, log_df = (float(v) for v in found.x)
-    df = math.inf if log_df > ends[1] - 1e-3 else math.exp(log_df)
-    log_likelihood = -count * (float(found.fun) + math.log(size))
-    return Fit("student-t", size * math.exp(log_s), df, float(log_likelihood))
+    df = 1.0 / float(found.x)
+    log_s, mean = newton(df, place["log_s"])
+    if df > 0.99 * DF_RANGE[1]:
+        df = math.inf
+    return Fit("student-t", size * math.exp(log_s), df, float(count * (mean - math.log(size))))
 
 
 _FITS: dict[Family, Callable[[np.ndarray, np.ndarray], Fit]] = {
