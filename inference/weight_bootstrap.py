@@ -10,7 +10,7 @@ and the interval is about those networks alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ class Estimate(NamedTuple):
 
 
 def draw_counts(
-    networks: int, units: int, resamples: int, seed: int
+    networks: int, units: int, resamples: int, seed: int | Sequence[int]
 ) -> Float[np.ndarray, "resample network unit"]:
     """How often each unit of each network is in each bootstrap sample.
 

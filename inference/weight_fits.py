@@ -63,7 +63,7 @@ def fit_family(family: Family, values: Values, weights: Values | None = None) ->
         weights: of each value; 1 if not given.
     """
     w = np.ones_like(values) if weights is None else weights
-    return _FITS[family](values, w)
+    return _FITS[family](values.astype(float), w.astype(float))
 
 
 def excess_kurtosis(values: Values, weights: Values | None = None) -> float:
@@ -80,19 +80,20 @@ def excess_kurtosis(values: Values, weights: Values | None = None) -> float:
 
 
 def _gaussian(x: np.ndarray, w: np.ndarray) -> Fit:
-    count = w.sum()
+    count = float(w.sum())
     scale = math.sqrt(float(w @ x**2) / count)
-    return Fit("gaussian", scale, None, -count * (0.5 * math.log(2 * math.pi * scale**2) + 0.5))
+    height = -0.5 * math.log(2 * math.pi * scale**2) - 0.5
+    return Fit("gaussian", scale, None, count * height)
 
 
 def _laplace(x: np.ndarray, w: np.ndarray) -> Fit:
-    count = w.sum()
+    count = float(w.sum())
     scale = float(w @ np.abs(x)) / count
     return Fit("laplace", scale, None, -count * (math.log(2 * scale) + 1.0))
 
 
 def _generalised_normal(x: np.ndarray, w: np.ndarray) -> Fit:
-    count = w.sum()
+    count = float(w.sum())
     size = np.abs(x)
     with np.errstate(divide="ignore"):
         log_size = np.log(size / size.max())
@@ -115,7 +116,7 @@ def _generalised_normal(x: np.ndarray, w: np.ndarray) -> Fit:
 
 
 def _student_t(x: np.ndarray, w: np.ndarray) -> Fit:
-    count = w.sum()
+    count = float(w.sum())
     size = math.sqrt(float(w @ x**2) / count)
     # Values of weight 0 belong to networks a bootstrap sample does not have.
     share = w[w > 0] / count

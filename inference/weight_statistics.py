@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -228,7 +228,7 @@ def parameter_statistics(
     weights: np.ndarray,
     initial: np.ndarray,
     resamples: int,
-    seed: Any = 0,
+    seed: int | Sequence[int] = 0,
 ) -> ParameterStatistics:
     """Fits, tail index and correlation of one parameter over networks.
 

@@ -6,7 +6,7 @@ import fnmatch
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpyro.distributions as dist
 from jax.tree_util import register_dataclass
@@ -41,7 +41,7 @@ class Law(Options):
     )
 
     @model_validator(mode="after")
-    def _own_shape(self) -> Self:
+    def _own_shape(self) -> Law:
         needed = SHAPES.get(self.family)
         for name in SHAPES.values():
             given = getattr(self, name) is not None
