@@ -3,7 +3,8 @@
     python benchmarks/priors_on_digits.py [--resume] [--table] [--splits 5] [--study mlp]
 
 *mlp*: 64-50-50-10 ReLU, weights of scale sqrt(2 / fan-in); Laplace and Student-t(3) have the
-Gaussian's variance, or its number as their own scale parameter, as published code has it. *cnn*:
+Gaussian's variance, or its number as their own scale parameter, as published code has it, which
+is twice and three times the variance: Gaussians of those variances tell width from shape. *cnn*:
 two convolutions of 8 filters of 3 x 3, each with ReLU and 2 x 2 pooling, and a linear layer;
 ``correlated-conv`` at three length-scales has the same variance of every weight. *cnn-shuffled*:
 the same with one permutation of the pixels of all images, in which neighbours mean nothing.
@@ -74,6 +75,10 @@ def settings() -> list[Setting]:
     for match in ("variance", "scale"):
         made.append(Setting("mlp", "laplace", match, {"match": match}))
         made.append(Setting("mlp", "student-t", match, {"df": 3.0, "match": match}))
+    made += [
+        Setting("mlp", "gaussian", f"variance x {factor}", {"std": factor**0.5})
+        for factor in (2, 3)
+    ]
     for study in ("cnn", "cnn-shuffled"):
         made.append(Setting(study, "gaussian", "", {}))
         made += [
