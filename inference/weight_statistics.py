@@ -203,10 +203,11 @@ def weight_statistics(
         posterior.check_rows_are_free()
     trained = train_networks(posterior, networks, seed, chosen, steps, rate, rows)
     loss = np.asarray(trained.loss, float)
-    if not np.isfinite(loss).all():
+    still = (np.asarray(trained.end) == np.asarray(trained.start)).all(1)
+    if failed := int((~np.isfinite(loss).all(1) | still).sum()):
         raise InputError(
-            f"weight_statistics: the loss of {int((~np.isfinite(loss)).any(1).sum())} of {networks}"
-            f" networks is not finite; lower learning_rate (now {rate:g})"
+            f"weight_statistics: {failed} of {networks} networks had no finite loss after a step; "
+            f"lower learning_rate (now {rate:g})"
         )
     weights, initial = _by_path(posterior, trained.end), _by_path(posterior, trained.start)
     found = {

@@ -329,6 +329,33 @@ def test_the_fitted_prior_goes_through_a_run(found, tmp_path):
     assert again.spec.prior == found.model.spec.prior
 
 
+@pytest.mark.validate
+def test_training_on_digits_gives_tails_to_dense_layers_and_correlation_to_filters():
+    """Eight networks: the interval of df below the start's df, that of the length-scale above 0.
+
+    The start's correlation of neighbours is 0 with a standard error of 1 / sqrt(64), of as many filters.
+    """
+    digits = bz.load_dataset("digits")
+    model = bz.make_model(
+        likelihood="categorical", network_options={"widths": [30, 30], "activation": "relu"}
+    )
+    dense = bz.weight_statistics(model, digits, 8, steps=1500, resamples=50)
+    print(dense)
+    first = dense.parameters["layers.0.kernel"]
+    assert first.df.high < first.initial_df
+    images = bz.make_dataset(
+        *(digits.x.reshape(-1, 8, 8, 1), digits.y), task="classification", name="digits"
+    )
+    shape = {"channels": [8], "activation": "relu", "pool": "average"}
+    model = bz.make_model("cnn", likelihood="categorical", network_options=shape)
+    conv = bz.weight_statistics(model, images, 8, steps=1000, resamples=50)
+    print(conv)
+    filters_ = conv.parameters["convs.0.kernel"].filters
+    assert filters_.length_scale.low > 0 and filters_.correlation[0] > 0.1
+    assert np.abs(filters_.initial).max() < Z / math.sqrt(64)
+    assert filters_.correlation[0] > filters_.correlation[2]
+
+
 class Scales(nnx.Module):
     def __init__(self, in_shape, out_shape, *, rngs):
         self.bias = nnx.Param(jnp.zeros(out_shape))
@@ -353,6 +380,8 @@ def test_bad_input_of_the_statistics_is_refused_before_training():
         bz.weight_statistics(lambda x, y=None: None, LINE)
     with pytest.raises(InputError, match="has no kernel to look at: its parameters are bias"):
         bz.weight_statistics(bz.make_model(Scales), LINE)
+    with pytest.raises(InputError, match=r"3 of 3 networks had no finite loss .*now 1e\+30"):
+        bz.weight_statistics(model, LINE, 3, steps=9, learning_rate=1e30, batch_size=None)
     still = np.zeros((3, 20, 10))
     with pytest.raises(InputError, match=r"'layers\.0\.kernel' is at 0 in every network"):
         parameter_statistics(INFO, still, still, 20)
