@@ -300,9 +300,9 @@ def scores(lines: list[dict[str, str]], key: tuple[str, str, str], splits: list[
 def as_text(lines: list[dict[str, str]]) -> str:
     """The table: means, differences with intervals, and how well it was sampled."""
     text = [
-        "| network | prior | | error (%) | NLL | NLL less Gaussian's | error less Gaussian's (%) |"
-        " R-hat of f | ESS of f | ESS of test log-likelihood |",
-        "|" + "---|" * 10,
+        "| network | prior | | sets | error (%) | NLL | NLL less Gaussian's |"
+        " error less Gaussian's (%) | R-hat of f | ESS of f | ESS of test log-likelihood |",
+        "|" + "---|" * 11,
     ]
     done = {(r["study"], r["prior"], r["label"], int(r["split"])) for r in lines}
     gains: dict[tuple[str, str], tuple[np.ndarray, list[int]]] = {}
@@ -314,7 +314,7 @@ def as_text(lines: list[dict[str, str]]) -> str:
             continue
         nll, wrong = scores(lines, key, splits)
         nll_base, wrong_base = scores(lines, base, splits)
-        cells = [setting.study, setting.prior, setting.label]
+        cells = [setting.study, setting.prior, setting.label, str(len(splits))]
         cells += [f"{100 * wrong.mean():.1f}", f"{nll.mean():.3f}"]
         if key == base:
             cells += ["", ""]
@@ -327,12 +327,21 @@ def as_text(lines: list[dict[str, str]]) -> str:
         cells += [f"{worst[0]:.2f}", f"{worst[1]:.0f}", f"{worst[2]:.0f}"]
         text.append("| " + " | ".join(cells) + " |")
     text.append("")
+    for family, factor in (("laplace", 2), ("student-t", 3)):
+        keys = ("mlp", family, "scale"), ("mlp", "gaussian", f"variance x {factor}")
+        splits = [s for s in range(SPLITS) if {(*keys[0], s), (*keys[1], s)} <= done]
+        if splits:
+            between = _difference(*(scores(lines, key, splits)[0] for key in keys))
+            text.append(
+                f"- {family}, matched by scale, less the Gaussian of its variance "
+                f"({len(splits)} training sets): NLL {between}."
+            )
     for (study, label), (gain, splits) in gains.items():
         shuffled = gains.get(("cnn-shuffled", label))
         if study == "cnn" and shuffled is not None and shuffled[1] == splits:
             text.append(
-                f"Length-scale {label}: NLL less Gaussian's, pixels in order less shuffled: "
-                f"{_difference(gain, shuffled[0])}."
+                f"- correlated-conv {label}: NLL less Gaussian's, pixels in order less shuffled "
+                f"({len(splits)} training sets): {_difference(gain, shuffled[0])}."
             )
     return "\n".join(text) + "\n"
 

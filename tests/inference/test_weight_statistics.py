@@ -333,7 +333,7 @@ def test_the_fitted_prior_goes_through_a_run(found, tmp_path):
 def test_training_on_digits_gives_tails_to_dense_layers_and_correlation_to_filters():
     """Eight networks: the interval of df below the start's df, that of the length-scale above 0.
 
-    The start's correlation of neighbours is 0 with a standard error of 1 / sqrt(64), of as many filters.
+    The start's correlation of neighbours is 0 with a standard error of 1 / 8, of 64 filters.
     """
     digits = bz.load_dataset("digits")
     model = bz.make_model(
