@@ -23,6 +23,14 @@ from bnnzoo.inference.prediction import Prediction
 from bnnzoo.inference.prior_predictive import PriorPredictive, prior_predictive
 from bnnzoo.inference.run import Run, load_run
 from bnnzoo.inference.selection import Candidate, Selection, select
+from bnnzoo.inference.weight_bootstrap import IntervalEstimate
+from bnnzoo.inference.weight_fits import Fit
+from bnnzoo.inference.weight_statistics import (
+    FilterStatistics,
+    ParameterStatistics,
+    WeightStatistics,
+    weight_statistics,
+)
 
 __all__ = [
     "Backend",
@@ -31,12 +39,16 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Evidence",
+    "FilterStatistics",
+    "Fit",
     "FittedProcess",
     "Flag",
     "FunctionMoments",
     "GaussianProcess",
     "InfiniteNetwork",
+    "IntervalEstimate",
     "MatchedPrior",
+    "ParameterStatistics",
     "Prediction",
     "PriorPredictive",
     "ProcessPrediction",
@@ -45,6 +57,7 @@ __all__ = [
     "Stage",
     "Step",
     "StudentTProcess",
+    "WeightStatistics",
     "drop_chains",
     "fit",
     "fit_process",
@@ -57,4 +70,5 @@ __all__ = [
     "probit_probabilities",
     "resume",
     "select",
+    "weight_statistics",
 ]

@@ -7,17 +7,16 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tomli_w
 
 from bnnzoo import registry
 from bnnzoo.errors import InputError, OptionError, hint
 from bnnzoo.inference import matching
+from bnnzoo.inference.fitted_prior import save_model, with_prior
 from bnnzoo.inference.fitted_process import FittedProcess, fit_process
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.likelihoods.gaussian import Gaussian
@@ -25,10 +24,9 @@ from bnnzoo.models.model import Model
 from bnnzoo.models.noise import AdditiveNoise
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.models.planar import Flow
-from bnnzoo.models.prior import make_prior
 from bnnzoo.models.priors.gp_matched import Variant
 from bnnzoo.models.process import Process
-from bnnzoo.specs import MODEL_PARTS, Component
+from bnnzoo.specs import Component
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
@@ -93,10 +91,7 @@ class MatchedPrior:
         Args:
             path: of the file.
         """
-        assert self.model.spec is not None
-        tree = self.model.spec.to_tree()
-        kept = {section: tree[section] for section in MODEL_PARTS if section in tree}
-        Path(path).write_text(tomli_w.dumps(kept), encoding="utf-8")
+        save_model(self.model, path)
 
 
 def match_prior(
@@ -324,12 +319,7 @@ def _model(
         options["shapes"] = shapes
     if widths.flow is not None:
         options["flows"] = {p: _written(matching.flow_of(raw)) for p, raw in widths.flow.items()}
-    component = Component(name="gp-matched", options=options)
-    assert model.spec is not None and model.network is not None
-    spec = model.spec.model_copy(update={"prior": component, "model": Component()})
-    made = Model(model.network, make_prior(component), model.likelihood, spec, model.augmentation)
-    made.external = model.external
-    return made
+    return with_prior(model, Component(name="gp-matched", options=options))
 
 
 def _written(flow: Flow) -> dict[str, Any]:

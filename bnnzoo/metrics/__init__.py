@@ -14,6 +14,7 @@ from bnnzoo.metrics._calibration import (
 )
 from bnnzoo.metrics._classification import accuracy, brier, nll
 from bnnzoo.metrics._comparison import agreement, paired_difference, total_variation
+from bnnzoo.metrics._crossed import CrossedDifference, crossed_difference
 from bnnzoo.metrics._crps import crps, crps_gaussian, crps_gaussian_mixture
 from bnnzoo.metrics._density import log_mean_exp, mixture_nll
 from bnnzoo.metrics._detection import aupr, auroc, fpr_at_tpr
@@ -23,6 +24,7 @@ from bnnzoo.metrics._regression import interval_coverage, interval_score, quanti
 
 __all__ = [
     "BrierDecomposition",
+    "CrossedDifference",
     "accuracy",
     "adaptive_ece",
     "agreement",
@@ -32,6 +34,7 @@ __all__ = [
     "brier_decomposition",
     "classwise_ece",
     "coverage",
+    "crossed_difference",
     "crps",
     "crps_gaussian",
     "crps_gaussian_mixture",

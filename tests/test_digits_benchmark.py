@@ -1,0 +1,77 @@
+"""What the comparison of priors on digits writes anew is what the library has."""
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpyro import handlers
+from scipy import stats
+
+import bnnzoo as bz
+from bnnzoo import registry
+from bnnzoo.models.parameters import ParameterInfo
+from tests.models._tools import ALARM, key
+
+PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "priors_on_digits.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("priors_on_digits", PATH)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+    registry.unregister("priors", "mixture-on-digits")
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize(
+    ("options", "law"),
+    [
+        ({"df": 3.0}, stats.t(3, scale=math.sqrt(1 / 3))),
+        ({"match": "scale"}, stats.laplace()),
+    ],
+)
+def test_mixtures_are_the_families(benchmark, options, law):
+    """Kolmogorov-Smirnov on 20,000 elements, failing by chance once in 1e6 each."""
+    made = benchmark.mixture(benchmark.MixtureOptions(**options))
+    info = ParameterInfo("k", (200, 100), "kernel", 4, 2.0, False)
+    with handlers.trace() as seen, handlers.seed(rng_seed=key(0)):
+        made.sample_parameter(info)
+    drawn = np.asarray(seen["k"]["value"], float).ravel()
+    assert stats.kstest(drawn, law.cdf).pvalue > ALARM
+
+
+@pytest.mark.validate
+def test_the_network_is_the_cnn_of_the_library(benchmark):
+    data = benchmark.load("cnn", 0)
+    ours = bz.make_model(benchmark.SmallCNN, likelihood="categorical").bind(data).bound
+    options = {"channels": [8, 8], "activation": "relu"}
+    theirs = bz.make_model("cnn", likelihood="categorical", network_options=options)
+    theirs = theirs.bind(data).bound
+    assert [(i.path, i.shape, i.fan_in) for i in ours.infos] == [
+        (i.path, i.shape, i.fan_in) for i in theirs.infos
+    ]
+    values = {i.path: jax.random.normal(key(n), i.shape) for n, i in enumerate(theirs.infos)}
+    x = jnp.asarray(data.x[:3] / 16, jnp.float32)
+    np.testing.assert_allclose(ours.apply(values, x), theirs.apply(values, x), rtol=1e-4, atol=1e-3)
+
+
+def test_splits_share_their_test_rows_alone(benchmark):
+    sets = [benchmark.load("mlp", split) for split in range(benchmark.SPLITS)]
+    assert all(np.array_equal(one.x_test, sets[0].x_test) for one in sets)
+    rows = np.concatenate([*(one.x for one in sets), sets[0].x_test])
+    whole = bz.load_dataset("digits")
+    wanted = np.concatenate([whole.x, whole.x_test])
+    assert np.array_equal(rows[np.lexsort(rows.T)], wanted[np.lexsort(wanted.T)])
+    shuffled, ordered = benchmark.load("cnn-shuffled", 1), benchmark.load("cnn", 1)
+    assert np.array_equal(shuffled.y, ordered.y) and not np.array_equal(shuffled.x, ordered.x)
+    flat = [np.sort(d.x.reshape(len(d.x), -1), axis=1) for d in (shuffled, ordered)]
+    assert np.array_equal(*flat)
