@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from bnnzoo.models.handwritten import HandwrittenModel
-from bnnzoo.models.networks.mlp import MLP
+from bnnzoo.models.networks.mlp import MLP, MLPOptions
 from bnnzoo.models.posterior import Posterior
 
 ODD = ("tanh", "erf", "sin", "identity")
@@ -92,9 +92,8 @@ def _of_mlp(posterior: Posterior) -> list[HiddenLayer]:
     model = posterior.model
     if isinstance(model, HandwrittenModel) or model.network is None:
         return []
-    factory = model.network.factory
-    options = getattr(factory, "keywords", {}).get("options")
-    if getattr(factory, "func", None) is not MLP or options.residual != "none":
+    options = model.network.options_of(MLP, MLPOptions)
+    if options is None or options.residual != "none":
         return []
     sites = {site.name: site for site in posterior.sites}
 

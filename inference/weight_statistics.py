@@ -304,7 +304,8 @@ def _filters(
         length_scale=estimate(
             filters.length_scale(whole, distance),
             lengths,
-            *moments.shape[:2],
+            moments.shape[0],
+            moments.shape[1],
             _neighbours,
             _length_of_neighbours,
         ),
@@ -339,7 +340,7 @@ def _length_of_neighbours(correlation: float) -> float:
 
 def _law(fit: fits.Fit, unit: float) -> Law:
     shape = {SHAPES[fit.family]: fit.shape} if fit.family in SHAPES else {}
-    return Law(family=fit.family, scale=fit.scale / unit, **shape)  # type: ignore[arg-type]
+    return Law(family=fit.family, scale=fit.scale / unit, **shape)
 
 
 def _by_path(posterior: Posterior, u: Any) -> dict[str, np.ndarray]:
@@ -375,8 +376,8 @@ def _table(found: WeightStatistics) -> str:
         "a row"
     )
     about = "other trainings" if networks >= OUTER else "these networks alone"
-    titles = ("parameter", "numbers", "family", "scale", "tail index df", "before")
-    titles += ("excess kurtosis", "length-scale", "neighbours", "before")
+    titles = ["parameter", "numbers", "family", "scale", "tail index df", "before"]
+    titles += ["excess kurtosis", "length-scale", "neighbours", "before"]
     rows = [titles]
     for path, one in found.parameters.items():
         fit, filter_ = one.fits[one.family], one.filters
@@ -389,7 +390,7 @@ def _table(found: WeightStatistics) -> str:
         else:
             cells += [str(filter_.length_scale)]
             cells += [f"{filter_.correlation[0]:.2f}", f"{filter_.initial[0]:.2f}"]
-        rows.append(tuple(cells))
+        rows.append(cells)
     widths = [max(len(row[k]) for row in rows) for k in range(len(titles))]
     lines = [
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows

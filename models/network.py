@@ -49,6 +49,20 @@ class Network:
         # Bound modules hold functions of JAX, which cannot be pickled.
         return {**self.__dict__, "_bound": {}}
 
+    def options_of[O](self, module: type[nnx.Module], options: type[O]) -> O | None:
+        """The options that a registered network's module is built with.
+
+        Args:
+            module: its class.
+            options: their class.
+
+        Returns:
+            None where this network builds another module.
+        """
+        found = getattr(self.factory, "keywords", {}).get("options")
+        ours = getattr(self.factory, "func", None) is module and isinstance(found, options)
+        return found if ours else None
+
     def bind(self, in_shape: tuple[int, ...], outputs: int) -> BoundNetwork:
         """Fix the shapes.
 

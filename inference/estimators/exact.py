@@ -16,6 +16,7 @@ from bnnzoo.errors import InputError
 from bnnzoo.inference.evidence import Estimate, Estimator
 from bnnzoo.inference.infinite import InfiniteNetwork
 from bnnzoo.inference.output_layer import output_sites
+from bnnzoo.models.handwritten import HandwrittenModel
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Options, Positive
 from bnnzoo.registry import register
@@ -65,6 +66,8 @@ class Exact(Estimator):
         """The closed form that was asked for."""
         if self.options.over == "infinite-width":
             assert posterior.data is not None
+            if isinstance(posterior.model, HandwrittenModel):
+                raise InputError("exact: a hand-written model has no infinitely wide partner")
             partner = InfiniteNetwork(posterior.model, posterior.data, self.options.noise_std)
             return Estimate(partner.log_evidence, 0.0, 0, {"rows": posterior.rows})
         if self.options.over == "weights":

@@ -153,11 +153,9 @@ def skeleton_of(
             f"augmentation {model.augmentation.label!r}: the likelihood of transformed copies is "
             "not that of a Gaussian process at the rows; leave the augmentation out"
         )
-    factory = network.factory
-    options = getattr(factory, "keywords", {}).get("options")
-    convolutional = getattr(factory, "func", None) is CNN and isinstance(options, CNNOptions)
-    dense = getattr(factory, "func", None) is MLP and isinstance(options, MLPOptions)
-    if not convolutional and not dense:
+    convolutional = network.options_of(CNN, CNNOptions)
+    options = network.options_of(MLP, MLPOptions)
+    if convolutional is None and options is None:
         raise InputError(
             f"network {network.label!r} has no infinitely wide limit that is known here; "
             "choices: mlp, cnn (models.infinite has the kernels of other convolutions)"
@@ -166,8 +164,9 @@ def skeleton_of(
         raise InputError(f"inputs of shape {in_shape}, but the model's are {model.bound.in_shape}")
     bound = model.bound or network.bind(in_shape, model.likelihood.head(model.outputs or 1))
     model.prior.check(bound.infos)
-    if convolutional:
-        return cnn_partner(model.prior, options, bound.infos, in_shape, approximate_inputs)
+    if options is None:
+        assert convolutional is not None
+        return cnn_partner(model.prior, convolutional, bound.infos, in_shape, approximate_inputs)
     for name, field in MLPOptions.model_fields.items():
         if name not in OPTIONS and getattr(options, name) != field.default:
             raise InputError(

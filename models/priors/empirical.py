@@ -63,7 +63,8 @@ class EmpiricalOptions(Options):
     )
     fitted_to: str = Field(
         "",
-        description="What it was fitted to, in words; an evidence of the model is then marked as data-dependent.",
+        description="What it was fitted to, in words; "
+        "an evidence of the model is then marked as data-dependent.",
     )
 
 
