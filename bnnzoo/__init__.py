@@ -34,6 +34,7 @@ if _TYPE_CHECKING:
     from bnnzoo.inference import prior_predictive as prior_predictive
     from bnnzoo.inference import resume as resume
     from bnnzoo.inference import select as select
+    from bnnzoo.inference import tune as tune
     from bnnzoo.inference import weight_statistics as weight_statistics
     from bnnzoo.models import Model as Model
     from bnnzoo.models import Posterior as Posterior
@@ -73,6 +74,7 @@ __all__ = [
     "register",
     "resume",
     "select",
+    "tune",
     "weight_statistics",
     "write_report",
 ]
@@ -102,6 +104,7 @@ _HOMES = {
     "register": "bnnzoo.registry",
     "resume": "bnnzoo.inference",
     "select": "bnnzoo.inference",
+    "tune": "bnnzoo.inference",
     "weight_statistics": "bnnzoo.inference",
     "write_report": "bnnzoo.reports",
 }

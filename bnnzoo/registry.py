@@ -38,6 +38,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "models": ("bnnzoo.models.zoo",),
     "backends": ("bnnzoo.inference.backends",),
     "estimators": ("bnnzoo.inference.estimators",),
+    "tuners": ("bnnzoo.inference.tuners",),
     "datasets": ("bnnzoo.datasets", "bnnzoo.models.simulated"),
 }
 """The kinds that exist, and the packages whose files hold the entries of each.

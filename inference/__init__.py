@@ -23,6 +23,7 @@ from bnnzoo.inference.prediction import Prediction
 from bnnzoo.inference.prior_predictive import PriorPredictive, prior_predictive
 from bnnzoo.inference.run import Run, load_run
 from bnnzoo.inference.selection import Candidate, Selection, select
+from bnnzoo.inference.tuning import Tuned, Tuner, tune
 from bnnzoo.inference.weight_bootstrap import IntervalEstimate
 from bnnzoo.inference.weight_fits import Fit
 from bnnzoo.inference.weight_statistics import (
@@ -57,6 +58,8 @@ __all__ = [
     "Stage",
     "Step",
     "StudentTProcess",
+    "Tuned",
+    "Tuner",
     "WeightStatistics",
     "drop_chains",
     "fit",
@@ -70,5 +73,6 @@ __all__ = [
     "probit_probabilities",
     "resume",
     "select",
+    "tune",
     "weight_statistics",
 ]

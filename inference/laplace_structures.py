@@ -8,6 +8,7 @@ coordinate is in one block.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -127,6 +128,33 @@ def blocks(posterior: Posterior, u: Array, flavour: Flavour) -> Blocks:
         network, clipped = kronecker(posterior, u, where, precision, flavour)
         flat = flat_prior
     return Blocks(network, others, (flat + flat_others).astype(u.dtype), clipped.astype(u.dtype))
+
+
+def parts(posterior: Posterior, flavour: Flavour, found: Blocks) -> list[tuple[Any, np.ndarray]]:
+    """Spectra and the coordinates each is of.
+
+    Args:
+        posterior: the target.
+        flavour: of what kind.
+        found: from :func:`blocks`.
+    """
+    where, rest = coordinates(posterior, flavour)
+    made = [(found.network, where)]
+    return made if found.others is None else [*made, (found.others, rest)]
+
+
+def log_normaliser(posterior: Posterior, u: Array, flavour: Flavour) -> Array:
+    """Laplace's log integral of the target, its Gaussian at ``u``; traced, differentiable.
+
+    Args:
+        posterior: the target.
+        u: the mode ``(dim,)``.
+        flavour: curvature and structure.
+    """
+    total = posterior.log_density(u)
+    for spectrum, where in parts(posterior, flavour, blocks(posterior, u, flavour)):
+        total = total + 0.5 * (len(where) * math.log(2.0 * math.pi) - spectra.log_det(spectrum))
+    return total
 
 
 def prior_at(posterior: Posterior, u: Array) -> Array:

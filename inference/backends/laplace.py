@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from jax.tree_util import register_dataclass
 from jax.typing import ArrayLike
@@ -20,6 +19,7 @@ from pydantic import Field
 from bnnzoo.errors import InputError
 from bnnzoo.inference import spectra
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
+from bnnzoo.inference.climbing import climb_step, lbfgs
 from bnnzoo.inference.curvature import bytes_of_matrix
 from bnnzoo.inference.laplace_evidence import (
     WIDEST,
@@ -28,7 +28,14 @@ from bnnzoo.inference.laplace_evidence import (
     noise_coordinates,
     refit,
 )
-from bnnzoo.inference.laplace_structures import Blocks, Flavour, blocks, coordinates, has_network
+from bnnzoo.inference.laplace_structures import (
+    Blocks,
+    Flavour,
+    blocks,
+    coordinates,
+    has_network,
+    parts,
+)
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Options
 from bnnzoo.registry import register
@@ -174,7 +181,7 @@ class Laplace(Backend):
         zero = jnp.zeros((), u.dtype)
         shapes = jax.eval_shape(lambda u: blocks(posterior, u, self.flavour), u)
         found = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        state = LaplaceState(u, _lbfgs().init(u), found, zero, zero, u, jnp.ones(2, u.dtype))
+        state = LaplaceState(u, lbfgs().init(u), found, zero, zero, u, jnp.ones(2, u.dtype))
         return self._settle(posterior, state) if self.at_start else state
 
     def step(
@@ -190,32 +197,19 @@ class Laplace(Backend):
     def _climb(
         self, posterior: Posterior, state: LaplaceState, stage: Array
     ) -> tuple[LaplaceState, Step]:
-        def loss(u: Array) -> Array:
-            return -posterior.log_density(u)
-
-        value, gradient = optax.value_and_grad_from_state(loss)(state.u, state=state.optimiser)
-        update, optimiser = _lbfgs().update(
-            gradient, state.optimiser, state.u, value=value, grad=gradient, value_fn=loss
-        )
-        u = state.u + update
-        # A search that left the numbers, from a kink of the density or at its rounding, stays.
-        usable = jnp.isfinite(u).all() & (loss(u) <= value)
-        usable = usable & jnp.isfinite(optimiser[-1].value)
-        fresh = _lbfgs().init(state.u)
-        optimiser = jax.tree.map(lambda a, b: jnp.where(usable, a, b), optimiser, fresh)
-        state = state._replace(u=jnp.where(usable, u, state.u), optimiser=optimiser)
+        u, optimiser, value, steps = climb_step(posterior.log_density, state.u, state.optimiser)
+        state = state._replace(u=u, optimiser=optimiser)
         state = jax.lax.cond(
             stage == Stage.SLOW_END, lambda s: self._settle(posterior, s), lambda s: s, state
         )
-        steps = optimiser[-1].info.num_linesearch_steps
-        return state, self._report(state, state.u, -value, jnp.maximum(steps, 1))
+        return state, self._report(state, state.u, value, steps)
 
     def _settle(self, posterior: Posterior, state: LaplaceState) -> LaplaceState:
         """The Gaussian at the mode."""
         value, gradient = jax.value_and_grad(posterior.log_density)(state.u)
         found = blocks(posterior, state.u, self.flavour)
         gain, log_det, free = jnp.zeros((), value.dtype), jnp.zeros((), value.dtype), 0
-        for spectrum, where in self._parts(posterior, found):
+        for spectrum, where in parts(posterior, self.flavour, found):
             own = gradient[where]
             gain = gain + 0.5 * own @ spectra.solve(spectrum, own)
             log_det, free = log_det + spectra.log_det(spectrum), free + len(where)
@@ -254,17 +248,12 @@ class Laplace(Backend):
     ) -> tuple[LaplaceState, Step]:
         noise = jax.random.normal(key, state.u.shape, state.u.dtype)
         u = state.mean
-        for spectrum, where in self._parts(posterior, state.found):
+        for spectrum, where in parts(posterior, self.flavour, state.found):
             u = u.at[where].add(spectra.draw(spectrum, noise[where]))
         if self.refit in ("noise", "both"):  # set, not known with an error
             fixed = noise_coordinates(posterior)
             u = u.at[fixed].set(state.mean[fixed])
         return state, self._report(state, u, posterior.log_density(u), jnp.zeros((), int))
-
-    def _parts(self, posterior: Posterior, found: Blocks) -> list[tuple[Any, np.ndarray]]:
-        where, rest = coordinates(posterior, self.flavour)
-        parts = [(found.network, where)]
-        return parts if found.others is None else [*parts, (found.others, rest)]
 
     def _report(self, state: LaplaceState, u: Array, lp: Array, steps: Array) -> Step:
         stats = {
@@ -319,11 +308,6 @@ class Laplace(Backend):
                 )
                 found.append(Flag("warning", message))
         return found
-
-
-def _lbfgs() -> optax.GradientTransformationExtraArgs:
-    search = optax.scale_by_zoom_linesearch(20, initial_guess_strategy="one")
-    return optax.lbfgs(memory_size=10, linesearch=search)
 
 
 @register(

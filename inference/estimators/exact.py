@@ -77,7 +77,7 @@ class Exact(Estimator):
 
 def _all_weights(posterior: Posterior) -> Estimate:
     start = jnp.zeros(posterior.dimension)
-    log_z, off = _gaussian_integral(posterior, start, np.arange(posterior.dimension))
+    log_z, off = gaussian_integral(posterior, start, np.arange(posterior.dimension))
     if not off <= AGREES:
         raise InputError(
             "exact: the log posterior is not quadratic in the weights, so that no closed form is "
@@ -98,7 +98,7 @@ def _last_layer(posterior: Posterior, seed: int) -> Estimate:
     if len(where) > LARGEST:
         raise InputError(f"exact: a last layer of {len(where)} weights; at most {LARGEST}")
     start = posterior.initial(jax.random.key(seed)).at[where].set(0.0)
-    log_z, off = _gaussian_integral(posterior, start, where)
+    log_z, off = gaussian_integral(posterior, start, where)
     if not off <= AGREES:
         raise InputError(
             "exact: the log posterior is not quadratic in the last layer's weights: that needs "
@@ -111,9 +111,7 @@ def _last_layer(posterior: Posterior, seed: int) -> Estimate:
     return Estimate(log_z - fixed, 0.0, 0, diagnostics)
 
 
-def _gaussian_integral(
-    posterior: Posterior, start: Array, where: np.ndarray
-) -> tuple[float, float]:
+def gaussian_integral(posterior: Posterior, start: Array, where: np.ndarray) -> tuple[float, float]:
     """Log integral over some coordinates of what would be the density were it quadratic in them.
 
     Args:

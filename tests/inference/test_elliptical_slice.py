@@ -133,6 +133,7 @@ def mixed(x, y=None):
     numpyro.sample("y", dist.Normal(x @ (a * d) + b.sum(), c.sum()), obs=y)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("which", ["network", "mixed"])
 @pytest.mark.parametrize(
     ("T", "L"), [(0.3, 2.0), pytest.param(1.0, 1.0, marks=pytest.mark.validate)]

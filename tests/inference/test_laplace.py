@@ -90,6 +90,7 @@ def test_a_linear_model_is_its_closed_form(T, L):
     assert run.manifest["flags"] == []
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("what", [pytest.param("prior", marks=pytest.mark.validate), "both"])
 def test_refitted_widths_maximise_the_closed_form_evidence(what):
     """A linear model's marginal likelihood, maximised by scipy: factors to 1e-3, value to 1e-5.

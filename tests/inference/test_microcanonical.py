@@ -189,6 +189,7 @@ def check_deviations(backend, seed):
         assert error < 5e-5, said
 
 
+@pytest.mark.validate
 def test_bias_falls_with_the_energy_error_and_a_large_one_is_flagged():
     """The narrowest direction of the correlated Gaussian; false alarms: under 1e-6.
 
@@ -278,6 +279,7 @@ def test_a_hole_in_the_likelihood_does_not_poison_tuning(backend):
     assert mean[0] < mean[1] + allowed and covariance[0] < covariance[1] + allowed
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("metric", ["diagonal", "unit"])
 def test_a_unit_metric_is_left_alone_and_draws_are_as_good(metric):
     target = TARGETS["conjugate"]

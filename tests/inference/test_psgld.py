@@ -47,6 +47,7 @@ def uncorrected_limit():
     return (FLOOR + 2.0 * slope) / (FLOOR + slope)
 
 
+@pytest.mark.validate
 def test_psgld_without_its_correction_keeps_its_bias():
     """Full batches at a short step: no correction gives the closed form of p / G, to 5 %."""
     wrong, error = psgld_ratios(0.01, False)

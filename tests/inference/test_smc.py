@@ -366,6 +366,7 @@ def test_no_prior_draw_with_a_likelihood_stops_the_chain_as_nan():
     assert (reports.stats["log_normaliser"] == -np.inf).all()
 
 
+@pytest.mark.validate
 def test_gradients_are_counted_exactly(data):
     """A callback in the model counts its passes: two a gradient of the path, two for each
     particle's weight in a stage, one for each draw from the prior."""

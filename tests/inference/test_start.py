@@ -21,6 +21,7 @@ def data():
     return bz.load_dataset("gap", n=20, seed=0)
 
 
+@pytest.mark.validate
 def test_the_best_candidates_climb_and_the_best_end_is_taken(data):
     posterior = Posterior(bz.make_model(network_options={"widths": [3]}), data)
     u, values = find_candidates(posterior, jax.random.key(3))

@@ -130,6 +130,7 @@ def information(parameters):
     return np.asarray(jax.hessian(divergence)(flat), float)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("name", [pytest.param("factorised", marks=pytest.mark.validate), "full"])
 def test_the_newton_gain_is_that_of_the_fisher_information(name):
     """|whitened gradient|^2 = g' F^-1 g for a gradient the bound can have (N's upper part: 0)."""
@@ -142,6 +143,7 @@ def test_the_newton_gain_is_that_of_the_fisher_information(name):
     np.testing.assert_allclose(white @ white, gain, rtol=2e-3)
 
 
+@pytest.mark.validate
 def test_the_low_rank_gain_has_the_exact_mean_and_the_diagonal_of_the_rest():
     family = FAMILIES["low-rank"]
     parameters = scattered(family, jax.random.key(3))
@@ -251,7 +253,14 @@ def small_network(**prior):
     return bz.make_model("mlp", prior.pop("name", "gaussian"), "gaussian", **options)
 
 
-@pytest.mark.parametrize("T", [1.0, pytest.param(0.3, marks=pytest.mark.validate), 0.1])
+@pytest.mark.parametrize(
+    "T",
+    [
+        pytest.param(1.0, marks=pytest.mark.validate),
+        pytest.param(0.3, marks=pytest.mark.validate),
+        0.1,
+    ],
+)
 def test_the_output_layer_is_exact_given_the_features(T):
     """The network is linear in it and the noise known: a Gaussian of known moments at the point."""
     run = fit(sine(), "last-layer-vi", model=small_network(), posterior_temperature=T, chains=1)

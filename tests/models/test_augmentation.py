@@ -127,6 +127,7 @@ def test_images_need_no_shape():
     np.testing.assert_allclose(images.log_likelihood(u), flat.log_likelihood(u))
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("combine", WAYS)
 def test_regression(combine):
     post, u, values = prepared(combine, "gaussian", REAL)

@@ -62,6 +62,7 @@ def test_weights_follow_the_prior():
     assert stats.kstest(scaled, "laplace").pvalue > 1e-6
 
 
+@pytest.mark.validate
 def test_f_has_the_variance_of_the_closed_form():
     """A linear model: f(x) = w x + b has variance |x|^2 / features + 1."""
     model = bz.make_model(network_options={"widths": []}, likelihood_options=FIXED)

@@ -22,7 +22,10 @@ from tests.models.test_correlated_priors import (
 )
 
 
-@pytest.mark.parametrize("sum_scale", [0.05, 0.5, 3.0])
+@pytest.mark.parametrize(
+    "sum_scale",
+    [0.05, *(pytest.param(v, marks=pytest.mark.validate) for v in (0.5, 3.0))],
+)
 @pytest.mark.parametrize("match", ["variance", "scale"])
 def test_sums_of_filters_are_small(sum_scale, match):
     law = prior("sum-filter", std=0.7, sum_scale=sum_scale, match=match).distribution(CONV)

@@ -1,0 +1,1 @@
+"""Ways to tune hyper-parameters: one file each, found through the registry."""

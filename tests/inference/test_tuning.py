@@ -1,0 +1,179 @@
+"""Tuning: gradients against finite differences, closed forms, and what is refused."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize
+
+import bnnzoo as bz
+from bnnzoo.errors import InputError
+from bnnzoo.inference.hyper_parameters import grouped, make_groups, placed
+from bnnzoo.inference.laplace_structures import Flavour
+from bnnzoo.inference.tuners.holdout import held_out_and_slope, kept_density, mode_of_kept
+from bnnzoo.inference.tuners.laplace import evidence_and_slope
+from bnnzoo.models.model import build_model
+from bnnzoo.specs import spec_from_toml
+
+
+def regression(rows=30, features=3, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, features))
+    y = np.sin(x[:, 0]) + 0.3 * x[:, 1] + 0.1 * rng.normal(size=rows)
+    return bz.make_dataset(x, y, task="regression")
+
+
+def network(widths=(4,), **likelihood):
+    likelihood = likelihood or {"noise": "fixed", "noise_std": 0.3}
+    return bz.make_model(network_options={"widths": list(widths)}, likelihood_options=likelihood)
+
+
+def prepared(model, data, groups, noise=None):
+    bound = model.bind(data)
+    chosen, start = make_groups(bound, bound.bound, groups, noise)
+    return bz.Posterior(grouped(model, chosen, start), data), chosen, start
+
+
+def differences(value, hyper, step):
+    """Central differences of a function of logarithms, flattened."""
+    flat, unflatten = jax.flatten_util.ravel_pytree(hyper)
+    found = []
+    for k in range(flat.size):
+        move = np.zeros(flat.size)
+        move[k] = step
+        up, down = (float(value(unflatten(flat + s * move))) for s in (1.0, -1.0))
+        found.append((up - down) / (2 * step))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("groups", ["global", "layer", "input", "unit"])
+def test_placed_widths_are_those_of_the_model(groups):
+    """The traced posterior has the density of the model that is written from the same numbers."""
+    data, model = regression(), network((4, 4))
+    with jax.enable_x64(True):
+        posterior, chosen, start = prepared(model, data, groups)
+        moved = {name: v + 0.1 * (k + 1) for k, (name, v) in enumerate(start.items())}
+        written = bz.Posterior(grouped(model, chosen, moved), data)
+        u = posterior.initial(jax.random.key(0))
+        assert float(placed(posterior, chosen, moved).log_density(u)) == pytest.approx(
+            float(written.log_density(u)), rel=1e-7
+        )
+        # Where the search starts is the model as it was.
+        plain = bz.Posterior(model, data)
+        assert float(posterior.log_density(u)) == pytest.approx(float(plain.log_density(u)))
+
+
+@pytest.mark.parametrize(
+    ("structure", "groups", "likelihood"),
+    [
+        ("full", "input", None),
+        ("kron", "input", None),
+        ("diagonal", "unit", None),
+        ("last-layer", "layer", None),
+        pytest.param("kron", "layer", "categorical", marks=pytest.mark.validate),
+        pytest.param("full", "layer", "categorical", marks=pytest.mark.validate),
+    ],
+)
+def test_the_laplace_gradient_is_that_of_differences(structure, groups, likelihood):
+    data, model = regression(), network()
+    if likelihood:
+        rng = np.random.default_rng(0)
+        data = bz.make_dataset(
+            rng.normal(size=(30, 3)), rng.integers(0, 3, 30), task="classification"
+        )
+        model = bz.make_model(likelihood=likelihood, network_options={"widths": [4]})
+    flavour = Flavour(structure, "ggn", "expand", 5, 2**28)
+    with jax.enable_x64(True):
+        posterior, chosen, start = prepared(model, data, groups)
+        u = 0.3 * posterior.initial(jax.random.key(0))
+        of = functools.partial(evidence_and_slope, posterior, chosen, u=u, flavour=flavour)
+        slope = jax.flatten_util.ravel_pytree(of(hyper=start)[1])[0]
+        numeric = differences(lambda h: of(hyper=h)[0], start, 1e-5)
+    np.testing.assert_allclose(slope, numeric, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_held_out_rows_goes_through_the_mode():
+    data, model = regression(), network((3,))
+    with jax.enable_x64(True):
+        posterior, chosen, start = prepared(model, data, "layer")
+        held = jnp.asarray(np.arange(30) < 8, float)
+        begin = posterior.initial(jax.random.key(1))
+        near, _ = mode_of_kept(posterior, chosen, start, begin, held, 500)
+
+        @jax.jit
+        def newton(u, hyper):
+            density = functools.partial(kept_density, posterior, chosen, hyper, held=held)
+            return u - jnp.linalg.solve(jax.hessian(density)(u), jax.grad(density)(u))
+
+        def polished(hyper, u=near):
+            for _ in range(6):  # differences need the mode to rounding
+                u = newton(u, hyper)
+            return u
+
+        def score(hyper):
+            return held_out_and_slope(posterior, chosen, hyper, polished(hyper), held, 200)[0]
+
+        mode = polished(start)
+
+        _, slope = held_out_and_slope(posterior, chosen, start, mode, held, 200)
+        slope = jax.flatten_util.ravel_pytree(slope)[0]
+        numeric = differences(score, start, 1e-4)
+    np.testing.assert_allclose(slope, numeric, rtol=1e-5, atol=1e-7)
+
+
+def test_exact_tuning_finds_the_optimum_of_the_closed_form():
+    """Against a search of the density of the targets, written out."""
+    data = regression(40, 3)
+    model = network(())
+    found = bz.tune(model, data, "exact", groups="layer")
+    posterior = bz.Posterior(model, data)
+    x, y = np.asarray(posterior.x, float), np.asarray(posterior.y, float)
+
+    def loss(logs):
+        kernel, bias, noise = np.exp(2 * logs)
+        covariance = kernel * x @ x.T / 3 + bias + noise * np.eye(40)
+        _, log_det = np.linalg.slogdet(covariance)
+        return 0.5 * (log_det + y @ np.linalg.solve(covariance, y) + 40 * np.log(2 * np.pi))
+
+    best = optimize.minimize(loss, np.log([1.0, 0.1, 0.3]), method="BFGS")
+    assert found.value == pytest.approx(-best.fun, abs=1e-3)
+    assert found.widths["layers.0.kernel"] == pytest.approx(np.exp(best.x[0]), rel=0.02)
+    assert found.noise_std == pytest.approx(np.exp(best.x[2]), rel=0.02)
+    again = bz.log_evidence(found.model, data, "exact")
+    assert again.value == pytest.approx(found.value, abs=1e-3)
+    assert again.data_dependent == ("scaling of the targets", "prior")
+
+
+def test_a_tuned_model_is_saved_and_read_like_any_other(tmp_path):
+    data = regression()
+    found = bz.tune(network(()), data, "exact", groups="input")
+    found.save(tmp_path / "tuned.toml")
+    again = build_model(spec_from_toml((tmp_path / "tuned.toml").read_text()))
+    with jax.enable_x64(True):
+        posterior, other = (bz.Posterior(model, data) for model in (found.model, again))
+        u = posterior.initial(jax.random.key(0))
+        assert float(posterior.log_density(u)) == float(other.log_density(u))
+    assert again.prior.fitted_to_targets
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"groups": "layers"}, "did you mean 'layer'"),
+        ({"method": "laplase"}, "did you mean 'laplace'"),
+        ({"noise": True, "model": network(noise="learned")}, "has no fixed noise to tune"),
+        ({"method": "exact"}, "not quadratic in the weights"),
+        ({"structure": "low-rank"}, "'low-rank' has no gradient"),
+        ({"structure": "kron", "groups": "unit"}, "average precisions over units"),
+        ({"method": "holdout", "share": 0.001}, "leaves nothing on one side"),
+        ({"method": "elbo", "family": "mean-field"}, "did you mean 'mean-field-vi'"),
+        ({"model": bz.make_model(prior="laplace")}, "no Gaussian of fixed width"),
+        ({"model": bz.make_model(prior="horseshoe")}, "no Gaussian of fixed width"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said(change, said):
+    given = {"model": network(), "method": "laplace", **change}
+    with pytest.raises(InputError, match=said):
+        bz.tune(given.pop("model"), regression(), **given)
