@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from blackjax.smc import resampling, solver
 from blackjax.smc.ess import ess_solver
@@ -11,6 +13,9 @@ from jax import Array
 from jax.scipy.special import logsumexp
 
 from bnnzoo.models.leaf import Leaf
+
+HALVINGS = 50
+"""Of the interval in which :func:`largest_step` looks: to 1e-15 of it."""
 
 
 class Reweighted(NamedTuple):
@@ -63,13 +68,43 @@ def reweight(log_ratio: Array, beta: Array, target_ess: Leaf, jump: Array) -> Re
     )
 
 
-def resample(key: Array, weights: Array) -> Array:
+def largest_step(effective: Callable[[Array], Array], rest: Array, target: Array) -> Array:
+    """The largest step in [0, ``rest``] that leaves ``target`` effective, by bisection.
+
+    Args:
+        effective: effective sample size after a step.
+        rest: most that is left to go.
+        target: least effective sample size; where no step leaves it the step is 0 or all but 0.
+    """
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = 0.5 * (low + high)
+        enough = effective(middle) >= target
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    low, _ = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(rest), rest))
+    return jnp.where(effective(rest) >= target, rest, low)
+
+
+def effective_size(log_weights: Array) -> Array:
+    """(sum w)^2 / sum w^2 of weights given as logarithms, in any shape; 0 where none is above 0."""
+    squared = jnp.exp(2.0 * logsumexp(log_weights) - logsumexp(2.0 * log_weights))
+    return jnp.where(jnp.isfinite(squared), squared, 0.0)
+
+
+def resample(key: Array, weights: Array, count: int | None = None) -> Array:
     """Parents of the next population ``(particle,)``, in order: siblings stay side by side.
 
     Systematic resampling. Rounding may give a place to a particle of weight 0 at either end; the
     heaviest takes it.
+
+    Args:
+        key: typed key.
+        weights: normalised.
+        count: of parents; as many as weights if not given.
     """
-    parents = resampling.systematic(key, weights, weights.size)
+    parents = resampling.systematic(key, weights, weights.size if count is None else count)
     return jnp.where(weights[parents] > 0, parents, jnp.argmax(weights))
 
 

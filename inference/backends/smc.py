@@ -199,7 +199,7 @@ class SMC(Backend):
         u = jax.lax.fori_loop(
             0,
             (state.stages == 0).astype(jnp.int32),
-            lambda *_: self._draw(posterior, key_draw),
+            lambda *_: self.draw(posterior, key_draw),
             state.u,
         )
 
@@ -214,7 +214,7 @@ class SMC(Backend):
             _path(posterior, new.beta),
             u[parents],
             key_moves,
-            trajectories=self._trajectories,
+            trajectories=self.trajectories,
             step_size=state.step_size,
             metric=metric,
             count=self.moves,
@@ -236,7 +236,7 @@ class SMC(Backend):
         )
         return state, _like(report, state.beta)
 
-    def _draw(self, posterior: Posterior, key: Array) -> Array:
+    def draw(self, posterior: Posterior, key: Array) -> Array:
         """Particles from the prior, one by one: batched, its samplers take seconds to compile."""
         return jax.lax.map(posterior.initial, jax.random.split(key, self.particles))
 
@@ -248,8 +248,8 @@ class SMC(Backend):
         Draws that are as many apart as there are particles are of the same one, which no estimate
         of effective draws sees: it has to have forgotten where it was.
         """
-        steps, largest = self._trajectories.leapfrogs(state.step_size)
-        u, lp, acceptance = self._trajectories.move(
+        steps, largest = self.trajectories.leapfrogs(state.step_size)
+        u, lp, acceptance = self.trajectories.move(
             _path(posterior, state.beta),
             state.u[state.cursor],
             key,
@@ -263,7 +263,7 @@ class SMC(Backend):
         return state._replace(u=state.u.at[state.cursor].set(u)), _like(report, state.beta)
 
     @property
-    def _trajectories(self) -> Trajectories:
+    def trajectories(self) -> Trajectories:
         return Trajectories(self.trajectory, self.jitter, self.max_steps, self.target_acceptance)
 
     def gradients(self, stats: dict[str, np.ndarray]) -> int:

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 from pydantic import Field
 
-from bnnzoo.inference.backends.smc import FEWEST_ANCESTORS, SMC, SMCOptions
+from bnnzoo.inference.backends.smc import SMC, SMCOptions
 from bnnzoo.inference.backends.smc import smc as backend_of
+from bnnzoo.inference.estimators._populations import population_estimate
 from bnnzoo.inference.evidence import Estimate, Estimator
 from bnnzoo.inference.precision import strongly_typed
-from bnnzoo.inference.repeats import mean_of, repeat
+from bnnzoo.inference.repeats import repeat
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count
 from bnnzoo.registry import register
@@ -50,32 +50,7 @@ class SMCEvidence(Estimator):
     def estimate(self, posterior: Posterior, seed: int, dtype: str) -> Estimate:
         """Independent runs, their Z averaged."""
         found = repeat(_run, self, posterior, seed, self.repeats, dtype)
-        mean = mean_of(found["log_z"])
-        warnings = list(mean.warnings)
-        if (forced := int(np.sum(found["forced"]))) > 0:
-            warnings.append(
-                f"{forced} of {self.repeats} repeats did not reach the target in "
-                f"{int(self.max_stages)} stages and jumped; raise max_stages"
-            )
-        ancestors = int(found["ancestors"].min())
-        if ancestors < min(FEWEST_ANCESTORS, self.sampler.particles / 8):
-            warnings.append(
-                f"a repeat's particles descend from {ancestors} draws of the prior: weights of "
-                "modes rest on few; raise particles"
-            )
-        if (lowest := float(found["acceptance"].min())) < 0.2:
-            warnings.append(
-                f"acceptance {lowest:.2f} in a stage: particles were copied and hardly moved"
-            )
-        diagnostics = {
-            "spread": mean.spread,
-            "stages": float(found["stages"].mean()),
-            "fewest_ancestors": ancestors,
-            "lowest_acceptance": lowest,
-            "log_z": found["log_z"].tolist(),
-        }
-        gradients = int(found["gradients"].sum())
-        return Estimate(mean.log, mean.standard_error, gradients, diagnostics, tuple(warnings))
+        return population_estimate(found, self.sampler.particles, int(self.max_stages), {})
 
 
 @jax.jit
