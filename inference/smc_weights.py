@@ -34,7 +34,13 @@ class Reweighted(NamedTuple):
     ess: Array
 
 
-def reweight(log_ratio: Array, beta: Array, target_ess: Leaf, jump: Array) -> Reweighted:
+def reweight(
+    log_ratio: Array,
+    beta: Array,
+    target_ess: Leaf,
+    jump: Array,
+    planned: tuple[Array, Array] | None = None,
+) -> Reweighted:
     """Weights (pi_next / pi)^(next - beta), the next beta as large as ``target_ess`` allows.
 
     Particles whose ratio is not finite weigh nothing; ``target_ess`` is the share of the others
@@ -46,6 +52,8 @@ def reweight(log_ratio: Array, beta: Array, target_ess: Leaf, jump: Array) -> Re
         beta: inverse temperature the particles are equally weighted at.
         target_ess: effective share of particles to keep, in (0, 1).
         jump: go to 1 at once, whatever is left.
+        planned: whether the next beta is settled, and which it is; it then is no function of these
+            particles, whose mean weight is unbiased.
     """
     alive = jnp.isfinite(log_ratio)
     count = alive.sum()
@@ -56,6 +64,10 @@ def reweight(log_ratio: Array, beta: Array, target_ess: Leaf, jump: Array) -> Re
     delta = ess_solver(lambda ratios: ratios, below, share, rest, solver.dichotomy)
     arrived = jump | (delta >= rest)
     delta = jnp.where(arrived, rest, delta)
+    if planned is not None:
+        settled, next_beta = planned
+        arrived = jnp.where(settled, next_beta >= 1.0, arrived)
+        delta = jnp.where(settled, next_beta - beta, delta)
     log_weights = jnp.where(alive, delta * below, -jnp.inf)
     total = logsumexp(log_weights)
     weights = jnp.exp(log_weights - total)

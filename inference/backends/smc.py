@@ -18,7 +18,7 @@ from pydantic import Field
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.hamiltonian import STUCK_ACCEPTANCE
 from bnnzoo.inference.prior_checks import check_drawable
-from bnnzoo.inference.smc_moves import Trajectories, move_all
+from bnnzoo.inference.smc_moves import MOST_ROUNDS, Rung, Trajectories, move_all
 from bnnzoo.inference.smc_weights import resample, reweight, spreads
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
@@ -192,9 +192,22 @@ class SMC(Backend):
         return state._replace(cursor=cursor), Step(shown, stats)
 
     def temper(
-        self, posterior: Posterior, state: SMCState, jump: Array, key: Array
+        self,
+        posterior: Posterior,
+        state: SMCState,
+        jump: Array,
+        key: Array,
+        planned: Rung | None = None,
     ) -> tuple[SMCState, _Report]:
-        """Reweight to the next beta, resample, move every particle."""
+        """Reweight to the next beta, resample, move every particle.
+
+        Args:
+            posterior: the target.
+            state: the population.
+            jump: go to the target at once.
+            key: typed key.
+            planned: where to go and how to move, instead of finding out from the particles.
+        """
         key_draw, key_parents, key_moves = jax.random.split(key, 3)
         u = jax.lax.fori_loop(
             0,
@@ -207,18 +220,24 @@ class SMC(Backend):
             return posterior.log_density(u) - posterior.log_prior_density(u)
 
         ratios = jax.lax.map(log_ratio, u, batch_size=min(self.at_once, self.particles))
-        new = reweight(ratios, state.beta, self.target_ess, jump)
-        metric = spreads(u, new.weights)
+        fixed = None if planned is None else (planned.settled, planned.beta)
+        new = reweight(ratios, state.beta, self.target_ess, jump, fixed)
+        metric, step_size, rounds = spreads(u, new.weights), state.step_size, MOST_ROUNDS
+        if planned is not None:
+            metric = jnp.where(planned.settled, planned.metric, metric)
+            step_size = jnp.where(planned.settled, planned.step_size, step_size)
+            rounds = jnp.where(planned.settled, 1, rounds)
         parents = resample(key_parents, new.weights)
         moved = move_all(
             _path(posterior, new.beta),
             u[parents],
             key_moves,
             trajectories=self.trajectories,
-            step_size=state.step_size,
+            step_size=step_size,
             metric=metric,
             count=self.moves,
             at_once=self.at_once,
+            most_rounds=rounds,
         )
         report = _Report(
             moved.lp[state.cursor], moved.acceptance, moved.used, moved.n_steps, new.ess

@@ -13,23 +13,29 @@ from bnnzoo.inference.repeats import mean_of
 
 
 def population_estimate(
-    found: dict[str, np.ndarray], particles: int, max_stages: int, more: dict[str, Any]
+    found: dict[str, np.ndarray],
+    pilot: dict[str, Any],
+    particles: int,
+    max_stages: int,
+    more: dict[str, Any] | None = None,
 ) -> Estimate:
     """The mean Z of repeated populations, and what was wrong with any of them.
 
     Args:
-        found: of each repeat ``log_z``, ``gradients``, ``stages``, ``acceptance`` (the lowest),
-            ``ancestors`` and ``forced``.
+        found: of each repeat ``log_z``, ``gradients``, ``stages``, ``acceptance`` (the lowest)
+            and ``ancestors``.
+        pilot: the same of the population that found the way, which has no part in the mean, and
+            whether it was ``forced``.
         particles: of each.
-        max_stages: after which a repeat was forced.
+        max_stages: after which the pilot was forced.
         more: diagnostics beside those of every population.
     """
     mean = mean_of(found["log_z"])
     warnings = list(mean.warnings)
-    if (forced := int(np.sum(found["forced"]))) > 0:
+    if pilot["forced"]:
         warnings.append(
-            f"{forced} of {len(found['forced'])} repeats did not reach the target in "
-            f"{max_stages} stages and jumped; raise max_stages"
+            f"the way to the target was not found in {max_stages} stages: the last is a jump; "
+            "raise max_stages"
         )
     ancestors = int(found["ancestors"].min())
     if ancestors < min(FEWEST_ANCESTORS, particles / 8):
@@ -47,6 +53,9 @@ def population_estimate(
         "fewest_ancestors": ancestors,
         "lowest_acceptance": lowest,
         "log_z": found["log_z"].tolist(),
+        "pilot_log_z": float(pilot["log_z"]),
     }
-    gradients = int(found["gradients"].sum())
-    return Estimate(mean.log, mean.standard_error, gradients, diagnostics | more, tuple(warnings))
+    gradients = int(found["gradients"].sum() + pilot["gradients"])
+    return Estimate(
+        mean.log, mean.standard_error, gradients, diagnostics | (more or {}), tuple(warnings)
+    )
