@@ -44,6 +44,12 @@ class Ladder(NamedTuple):
         """One of them; traced."""
         return Rung(self.settled, self.beta[number], self.step_size[number], self.metric[number])
 
+    def downwards(self) -> Ladder:
+        """The same rungs, from the posterior's end."""
+        return self._replace(
+            beta=self.beta[::-1], step_size=self.step_size[::-1], metric=self.metric[::-1]
+        )
+
     def at(self, betas: np.ndarray) -> Ladder:
         """How to move at other inverse temperatures, from those of this ladder.
 

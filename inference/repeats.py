@@ -20,7 +20,7 @@ from bnnzoo.models.posterior import Posterior
 UNRELIABLE_NATS = 1.0
 """Standard deviation of repeated log Z above which their mean rests on the few largest."""
 
-Program = Callable[[Any, Posterior, Array], dict[str, Array]]
+Program = Callable[[Any, Posterior, Any], dict[str, Array]]
 """Estimator, posterior and key to named results; jitted once, at module level, by its owner."""
 
 
@@ -43,17 +43,34 @@ def repeat(
         Its results, stacked along a leading axis of repeats.
     """
     keys = jax.random.split(jax.random.key(seed), count)
-    if not chains_on_threads():
-        return jax.device_get(jax.vmap(program, (None, None, 0))(estimator, posterior, keys))
+    return repeat_each(program, estimator, posterior, keys, dtype)
 
-    def one(key: Array) -> dict[str, np.ndarray]:
+
+def repeat_each(
+    program: Program, estimator: Any, posterior: Posterior, given: Any, dtype: str
+) -> dict[str, np.ndarray]:
+    """Run a program once for each of what it is given; see :func:`repeat`.
+
+    Args:
+        program: traced; its third argument is one of ``given``.
+        estimator: its first argument, a pytree.
+        posterior: the target.
+        given: a pytree of arrays that have a leading axis of repeats.
+        dtype: ``float32`` or ``float64``.
+    """
+    if not chains_on_threads():
+        return jax.device_get(jax.vmap(program, (None, None, 0))(estimator, posterior, given))
+    count = len(jax.tree.leaves(given)[0])
+
+    def one(number: int) -> dict[str, np.ndarray]:
         with precision(dtype):
-            return jax.device_get(program(estimator, posterior, key))
+            mine = jax.tree.map(lambda leaf: leaf[number], given)
+            return jax.device_get(program(estimator, posterior, mine))
 
     # The first alone: it compiles, and NumPyro's handlers are not safe to trace in two threads.
-    found = [one(keys[0])]
+    found = [one(0)]
     with ThreadPoolExecutor(min(max(count - 1, 1), os.cpu_count() or 1)) as pool:
-        found += pool.map(one, keys[1:])
+        found += pool.map(one, range(1, count))
     return {name: np.stack([values[name] for values in found]) for name in found[0]}
 
 
