@@ -7,19 +7,54 @@ standard error. What another population has decided makes no bias at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from pydantic import Field
 
 from bnnzoo.errors import RunError
-from bnnzoo.inference.backends.smc import SMC
+from bnnzoo.inference.backends.smc import SMC, SMCOptions, smc
 from bnnzoo.inference.precision import strongly_typed
 from bnnzoo.inference.smc_moves import Rung
 from bnnzoo.models.posterior import Posterior
+from bnnzoo.options import Count, Fraction, Options, Positive
+
+
+class TuningOptions(Options):
+    """How chains move that another population has tuned."""
+
+    trajectory: Positive = Field(
+        math.pi / 2,
+        description="Trajectory length in units of the metric, where each coordinate has scale 1.",
+    )
+    jitter: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="A length is trajectory * U(1 - jitter, 1 + jitter): no resonance."
+    )
+    max_steps: Count = Field(100, description="Most leapfrog steps of a trajectory.")
+    target_acceptance: Fraction = Field(
+        0.8, description="Acceptance rate the pilot tunes step sizes to."
+    )
+    pilot: Annotated[int, Field(gt=1)] = Field(
+        128, description="Particles of the pilot, an smc run that tunes step sizes and metrics."
+    )
+    max_stages: Count = Field(500, description="Stages after which the pilot jumps to the target.")
+
+
+def tuning_sampler(options: TuningOptions) -> SMC:
+    """The pilot.
+
+    Args:
+        options: of the chains it tunes.
+    """
+    shared = ("trajectory", "jitter", "max_steps", "target_acceptance")
+    own = {name: getattr(options, name) for name in shared}
+    return smc(SMCOptions(particles=options.pilot, **own))
+
 
 PILOT = 0x1ADDE5
 """Folded into a seed for the key of the population that finds the ladder."""
@@ -43,6 +78,16 @@ class Ladder(NamedTuple):
     def rung(self, number: Array) -> Rung:
         """One of them; traced."""
         return Rung(self.settled, self.beta[number], self.step_size[number], self.metric[number])
+
+    def path(self) -> np.ndarray:
+        """Its inverse temperatures from 0 to 1."""
+        beta = np.asarray(self.beta, float)
+        return np.concatenate([[0.0], beta[: int(np.argmax(beta >= 1.0)) + 1]])
+
+    def every(self) -> Rung:
+        """All rungs at once, with a leading axis: what a scan goes along."""
+        settled = jnp.broadcast_to(self.settled, self.beta.shape)
+        return Rung(settled, self.beta, self.step_size, self.metric)
 
     def downwards(self) -> Ladder:
         """The same rungs, from the posterior's end."""

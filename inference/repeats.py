@@ -74,6 +74,41 @@ def repeat_each(
     return {name: np.stack([values[name] for values in found]) for name in found[0]}
 
 
+def in_groups(
+    program: Program,
+    estimator: Any,
+    posterior: Posterior,
+    key: Array,
+    starts: Array,
+    at_once: int,
+    dtype: str,
+) -> dict[str, np.ndarray]:
+    """Run a program on groups of points, each with a key of its own.
+
+    All groups are of one size; the last is filled up with points that are dropped again.
+
+    Args:
+        program: traced; given a key and points ``(group, dim)``, its results have a leading axis
+            of points.
+        estimator: its first argument, a pytree.
+        posterior: the target.
+        key: typed key.
+        starts: points ``(point, dim)``.
+        at_once: most points of a group.
+        dtype: ``float32`` or ``float64``.
+
+    Returns:
+        Its results, with a leading axis of points.
+    """
+    count = len(starts)
+    groups = -(-count // at_once)
+    size = -(-count // groups)
+    index = np.arange(groups * size) % count
+    given = jax.random.split(key, groups), starts[index].reshape(groups, size, -1)
+    found = repeat_each(program, estimator, posterior, given, dtype)
+    return {name: v.reshape(groups * size, *v.shape[2:])[:count] for name, v in found.items()}
+
+
 class Mean(NamedTuple):
     """The mean of repeated estimates of Z, as a logarithm.
 

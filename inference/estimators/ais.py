@@ -18,19 +18,20 @@ from scipy.special import expit, logsumexp
 
 from bnnzoo import registry
 from bnnzoo.inference.annealing import (
-    Ladder,
+    TuningOptions,
     find_ladder,
     path_density,
     prior_draws,
+    tuning_sampler,
 )
-from bnnzoo.inference.backends.smc import SMC, SMCOptions
-from bnnzoo.inference.backends.smc import smc as sampler_of
+from bnnzoo.inference.backends.smc import SMC
 from bnnzoo.inference.evidence import Estimate, Estimator
 from bnnzoo.inference.hamiltonian import STUCK_ACCEPTANCE
 from bnnzoo.inference.loop import run_chains
-from bnnzoo.inference.repeats import repeat_each
+from bnnzoo.inference.repeats import in_groups
+from bnnzoo.inference.smc_moves import Rung
 from bnnzoo.models.posterior import Posterior
-from bnnzoo.options import Count, Options
+from bnnzoo.options import Count
 from bnnzoo.registry import register
 
 STEEPNESS = 4.0
@@ -39,14 +40,11 @@ STEEPNESS = 4.0
 FEWEST_WEIGHTS = 20
 """Effective number of forward chains under which their mean is not to be trusted."""
 
-PILOT_STAGES = 500
-"""Most stages of the pilot."""
-
 BACKWARD_CHAINS = 8
 """Chains that draw from the posterior; their spread is in the upper bound's standard error."""
 
 
-class AISOptions(Options):
+class AISOptions(TuningOptions):
     """Options of ``ais``."""
 
     chains: Annotated[int, Field(gt=1)] = Field(128, description="Independent annealed chains.")
@@ -61,20 +59,6 @@ class AISOptions(Options):
         1e-4, description="First inverse temperature of the geometric schedule."
     )
     moves: Count = Field(1, description="Trajectories at each rung.")
-    trajectory: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        math.pi / 2,
-        description="Trajectory length in units of the metric, where each coordinate has scale 1.",
-    )
-    jitter: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.2, description="A length is trajectory * U(1 - jitter, 1 + jitter): no resonance."
-    )
-    max_steps: Count = Field(100, description="Most leapfrog steps of a trajectory.")
-    target_acceptance: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.8, description="Acceptance rate the pilot tunes step sizes to."
-    )
-    pilot: Annotated[int, Field(gt=1)] = Field(
-        128, description="Particles of the pilot, an smc run that tunes step sizes and metrics."
-    )
     reverse: bool = Field(
         True,
         description="Also anneal as many posterior draws back to the prior, for the upper bound.",
@@ -86,7 +70,7 @@ class AISOptions(Options):
 
 @functools.partial(
     register_dataclass,
-    data_fields=("pilot", "steps", "ladder", "first"),
+    data_fields=("pilot", "steps", "ladder", "first", "max_stages"),
     meta_fields=(
         "moves",
         "chains",
@@ -110,6 +94,7 @@ class AIS(Estimator):
     steps: Any
     ladder: Any
     first: Any
+    max_stages: Any
     moves: int
     chains: int
     rungs: int
@@ -124,8 +109,8 @@ class AIS(Estimator):
 
     def estimate(self, posterior: Posterior, seed: int, dtype: str) -> Estimate:
         """The mean weight of forward chains; bounds from both directions beside it."""
-        tuned, pilot = find_ladder(self.pilot, posterior, seed, PILOT_STAGES)
-        betas = self._betas(jax.device_get(tuned.beta).astype(float))
+        tuned, pilot = find_ladder(self.pilot, posterior, seed, self.max_stages)
+        betas = self._betas(tuned.path())
         forth = dataclasses.replace(
             self,
             steps=jnp.asarray(np.diff(betas), posterior.x.dtype),
@@ -133,12 +118,12 @@ class AIS(Estimator):
         )
         draw_key, walk_key, back_key = jax.random.split(jax.random.key(seed), 3)
         starts = prior_draws(posterior, jax.random.split(draw_key, self.chains))
-        found = self._walk_all(forth, posterior, walk_key, starts, dtype)
-        log_weights = found["sum"]
-        gradients = int(pilot["gradients"]) + found["gradients"]
+        found = in_groups(_walk, forth, posterior, walk_key, starts, self.at_once, dtype)
+        log_weights = found["sum"].astype(float)
+        gradients = int(pilot["gradients"]) + int(found["gradients"].sum())
         lower, lower_error = _mean(log_weights)
         value, error, effective = _log_mean(log_weights)
-        acceptance = found["acceptance"]
+        acceptance = found["acceptance"].mean(0)
         diagnostics = {
             "lower_bound": lower,
             "lower_bound_error": lower_error,
@@ -164,7 +149,7 @@ class AIS(Estimator):
                 )
         return Estimate(value, error, gradients, diagnostics, warnings)
 
-    def _betas(self, pilot: np.ndarray) -> np.ndarray:
+    def _betas(self, path: np.ndarray) -> np.ndarray:
         """The schedule, from 0 to 1 ``(rung + 1,)``."""
         share = np.linspace(0.0, 1.0, self.rungs + 1)
         if self.schedule == "sigmoid":
@@ -172,27 +157,7 @@ class AIS(Estimator):
             return (curve - curve[0]) / (curve[-1] - curve[0])
         if self.schedule == "geometric":
             return np.concatenate([[0.0], np.geomspace(float(self.first), 1.0, self.rungs)])
-        known = np.concatenate([[0.0], pilot[: int(np.argmax(pilot >= 1.0)) + 1]])
-        return np.interp(share, np.linspace(0.0, 1.0, len(known)), known)
-
-    def _walk_all(
-        self, walk: AIS, posterior: Posterior, key: Array, starts: Array, dtype: str
-    ) -> dict[str, Any]:
-        """All chains, in groups of one size; the last is filled up and cut again."""
-        count = len(starts)
-        size = min(self.at_once, count)
-        groups = -(-count // size)
-        index = np.arange(groups * size) % count
-        given = (
-            jax.random.split(key, groups),
-            starts[index].reshape(groups, size, -1),
-        )
-        found = repeat_each(_walk, walk, posterior, given, dtype)
-        return {
-            "sum": found["sum"].reshape(-1)[:count].astype(float),
-            "gradients": int(found["gradients"].sum()),
-            "acceptance": found["acceptance"].mean(0),
-        }
+        return np.interp(share, np.linspace(0.0, 1.0, len(path)), path)
 
     def _backwards(
         self, back: AIS, posterior: Posterior, seed: int, key: Array, dtype: str
@@ -212,21 +177,21 @@ class AIS(Estimator):
         )
         last = slice(self.thin - 1, None, self.thin)
         starts = drawn.u.all()[:, last]
-        ends = self._walk_all(
-            back, posterior, key, jnp.asarray(starts.reshape(count * each, -1)), dtype
-        )
-        upper, independent = _mean(ends["sum"])
-        by_chain = ends["sum"].reshape(count, each).mean(1)
+        starts = jnp.asarray(starts.reshape(count * each, -1))
+        ends = in_groups(_walk, back, posterior, key, starts, self.at_once, dtype)
+        sums = ends["sum"].astype(float)
+        upper, independent = _mean(sums)
+        by_chain = sums.reshape(count, each).mean(1)
         # Draws of one chain are relatives: where chains differ by more than that allows, they say.
         error = max(independent, float(by_chain.std(ddof=1)) / math.sqrt(count) if count > 1 else 0)
-        mean, _, effective = _log_mean(-ends["sum"])
+        mean, _, effective = _log_mean(-sums)
         diagnostics = {
             "upper_bound": upper,
             "upper_bound_error": error,
             "reverse_estimate": -mean,
             "effective_reverse_chains": effective,
         }
-        gradients = ends["gradients"] + sum(
+        gradients = int(ends["gradients"].sum()) + sum(
             hmc.gradients({name: values[chain] for name, values in stats.items()})
             for stats in (drawn.stats, drawn.warmup_stats)
             for chain in range(count)
@@ -266,7 +231,7 @@ def _walk(estimator: AIS, posterior: Posterior, given: tuple[Array, Array]) -> d
     trajectories = estimator.pilot.trajectories
     likelihood = jax.vmap(posterior.log_likelihood)
 
-    def at_rung(carry: Any, level: tuple[Array, Ladder, Array]) -> tuple[Any, Array]:
+    def at_rung(carry: Any, level: tuple[Array, Rung, Array]) -> tuple[Any, Array]:
         u, total, gradients = carry
         rise, rung, number = level
         total = total + rise * likelihood(u)
@@ -285,18 +250,22 @@ def _walk(estimator: AIS, posterior: Posterior, given: tuple[Array, Array]) -> d
             )
 
         u, _, rates = jax.vmap(move)(u, own)
-        gradients = gradients + u.shape[0] * (1 + estimator.moves * steps)
+        gradients = gradients + 1 + estimator.moves * steps
         return (u, total, gradients), rates.mean()
 
     rungs = estimator.steps.size - 1
-    every = estimator.ladder._replace(settled=jnp.ones(rungs, bool))
-    levels = (estimator.steps[:-1], every, jnp.arange(rungs))
+    levels = (estimator.steps[:-1], estimator.ladder.every(), jnp.arange(rungs))
     begin = (start, jnp.zeros_like(start[:, 0]), jnp.zeros((), jnp.int32))
     (u, total, gradients), rates = jax.lax.scan(at_rung, begin, levels)
     total = total + estimator.steps[-1] * likelihood(u)
     # A chain that met a point of no likelihood is of no weight.
     total = jnp.where(jnp.isnan(total), -jnp.inf, total)
-    return {"sum": total, "gradients": gradients, "acceptance": rates}
+    size = len(total)
+    return {
+        "sum": total,
+        "gradients": jnp.full(size, gradients),
+        "acceptance": jnp.tile(rates, (size, 1)),
+    }
 
 
 @register(
@@ -326,19 +295,12 @@ def _walk(estimator: AIS, posterior: Posterior, given: tuple[Array, Array]) -> d
 )
 def ais(options: AISOptions) -> AIS:
     """The estimator of these options."""
-    shared = SMCOptions(
-        particles=options.pilot,
-        trajectory=options.trajectory,
-        jitter=options.jitter,
-        max_steps=options.max_steps,
-        target_acceptance=options.target_acceptance,
-        at_once=min(options.at_once, options.pilot),
-    )
     return AIS(
-        pilot=sampler_of(shared),
+        pilot=tuning_sampler(options),
         steps=None,
         ladder=None,
         first=options.first,
+        max_stages=options.max_stages,
         moves=options.moves,
         chains=options.chains,
         rungs=options.rungs,
