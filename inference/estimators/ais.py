@@ -18,18 +18,18 @@ from scipy.special import expit, logsumexp
 
 from bnnzoo import registry
 from bnnzoo.inference.annealing import (
+    Ladder,
     TuningOptions,
     find_ladder,
     path_density,
     prior_draws,
     tuning_sampler,
 )
-from bnnzoo.inference.backends.smc import SMC
 from bnnzoo.inference.evidence import Estimate, Estimator
 from bnnzoo.inference.hamiltonian import STUCK_ACCEPTANCE
 from bnnzoo.inference.loop import run_chains
 from bnnzoo.inference.repeats import in_groups
-from bnnzoo.inference.smc_moves import Rung
+from bnnzoo.inference.smc_moves import Rung, Trajectories
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count
 from bnnzoo.registry import register
@@ -67,58 +67,66 @@ class AISOptions(TuningOptions):
     thin: Count = Field(10, description="Steps of hmc from one of them to the next.")
     at_once: Count = Field(64, description="Chains whose gradients are in memory at a time.")
 
+    def betas(self, path: np.ndarray) -> np.ndarray:
+        """The inverse temperatures, from 0 to 1 ``(rungs + 1,)``.
+
+        Args:
+            path: those of the pilot, from 0 to 1.
+        """
+        share = np.linspace(0.0, 1.0, self.rungs + 1)
+        if self.schedule == "sigmoid":
+            curve = expit(STEEPNESS * (2.0 * share - 1.0))
+            return (curve - curve[0]) / (curve[-1] - curve[0])
+        if self.schedule == "geometric":
+            return np.concatenate([[0.0], np.geomspace(self.first, 1.0, self.rungs)])
+        return np.interp(share, np.linspace(0.0, 1.0, len(path)), path)
+
 
 @functools.partial(
     register_dataclass,
-    data_fields=("pilot", "steps", "ladder", "first", "max_stages"),
-    meta_fields=(
-        "moves",
-        "chains",
-        "rungs",
-        "schedule",
-        "reverse",
-        "warmup",
-        "thin",
-        "at_once",
-    ),
+    data_fields=("trajectories", "rises", "ladder"),
+    meta_fields=("moves",),
 )
 @dataclass(frozen=True)
-class AIS(Estimator):
-    """Chains that are weighted and moved at each rung of a ladder that is settled beforehand.
+class Walk:
+    """What the program of a group of chains needs beside the posterior.
 
-    ``steps`` are the rises of the inverse temperature before each rung but the first's, and
-    ``ladder`` says how to move at the rungs between; turned round they lead back.
+    Attributes:
+        trajectories: how chains move.
+        rises: of the inverse temperature, one a weighting.
+        ladder: where they move between weightings; turned round it leads back.
+        moves: trajectories at each rung.
     """
 
-    pilot: SMC
-    steps: Any
-    ladder: Any
-    first: Any
-    max_stages: Any
+    trajectories: Trajectories
+    rises: Array
+    ladder: Ladder
     moves: int
-    chains: int
-    rungs: int
-    schedule: str
-    reverse: bool
-    warmup: int
-    thin: int
-    at_once: int
+
+    def back(self) -> Walk:
+        """From the posterior to the prior."""
+        return dataclasses.replace(self, rises=self.rises[::-1], ladder=self.ladder.downwards())
+
+
+@dataclass(frozen=True)
+class AIS(Estimator):
+    """Chains that are weighted and moved at each rung of a ladder that is settled beforehand."""
+
+    options: AISOptions
 
     kind = "unbiased"
     needs_draws = True
 
     def estimate(self, posterior: Posterior, seed: int, dtype: str) -> Estimate:
         """The mean weight of forward chains; bounds from both directions beside it."""
-        tuned, pilot = find_ladder(self.pilot, posterior, seed, self.max_stages)
-        betas = self._betas(tuned.path())
-        forth = dataclasses.replace(
-            self,
-            steps=jnp.asarray(np.diff(betas), posterior.x.dtype),
-            ladder=tuned.at(betas[1:-1]),
-        )
+        options, sampler = self.options, tuning_sampler(self.options)
+        tuned, pilot = find_ladder(sampler, posterior, seed, options.max_stages)
+        betas = options.betas(tuned.path())
+        rises = jnp.asarray(np.diff(betas), posterior.x.dtype)
+        forth = Walk(sampler.trajectories, rises, tuned.at(betas[1:-1]), options.moves)
         draw_key, walk_key, back_key = jax.random.split(jax.random.key(seed), 3)
-        starts = prior_draws(posterior, jax.random.split(draw_key, self.chains))
-        found = in_groups(_walk, forth, posterior, walk_key, starts, self.at_once, dtype)
+        starts = prior_draws(posterior, jax.random.split(draw_key, options.chains))
+        found = in_groups(_walk, forth, posterior, walk_key, starts, options.at_once, dtype)
         log_weights = found["sum"].astype(float)
         gradients = int(pilot["gradients"]) + int(found["gradients"].sum())
         lower, lower_error = _mean(log_weights)
@@ -133,10 +141,8 @@ class AIS(Estimator):
             "acceptance": acceptance.tolist(),
         }
         warnings = _doubts(effective, acceptance)
-        if self.reverse:
-            back = dataclasses.replace(
-                forth, steps=forth.steps[::-1], ladder=forth.ladder.downwards()
-            )
+        if options.reverse:
+            back = forth.back()
             more = self._backwards(back, posterior, seed, back_key, dtype)
             diagnostics |= more.diagnostics
             warnings += more.warnings
@@ -149,36 +155,27 @@ class AIS(Estimator):
                 )
         return Estimate(value, error, gradients, diagnostics, warnings)
 
-    def _betas(self, path: np.ndarray) -> np.ndarray:
-        """The schedule, from 0 to 1 ``(rung + 1,)``."""
-        share = np.linspace(0.0, 1.0, self.rungs + 1)
-        if self.schedule == "sigmoid":
-            curve = expit(STEEPNESS * (2.0 * share - 1.0))
-            return (curve - curve[0]) / (curve[-1] - curve[0])
-        if self.schedule == "geometric":
-            return np.concatenate([[0.0], np.geomspace(float(self.first), 1.0, self.rungs)])
-        return np.interp(share, np.linspace(0.0, 1.0, len(path)), path)
-
     def _backwards(
-        self, back: AIS, posterior: Posterior, seed: int, key: Array, dtype: str
+        self, back: Walk, posterior: Posterior, seed: int, key: Array, dtype: str
     ) -> Estimate:
         """The upper bound, from draws of the posterior."""
-        count = min(BACKWARD_CHAINS, self.chains)
-        each = self.chains // count
+        options = self.options
+        count = min(BACKWARD_CHAINS, options.chains)
+        each = options.chains // count
         hmc = registry.get("backends", "hmc").build({}, "options")
         drawn = run_chains(
-            hmc.planned(self.warmup),
+            hmc.planned(options.warmup),
             posterior,
             chains=count,
-            draws=each * self.thin,
-            warmup=self.warmup,
+            draws=each * options.thin,
+            warmup=options.warmup,
             seed=seed,
             dtype=dtype,
         )
-        last = slice(self.thin - 1, None, self.thin)
+        last = slice(options.thin - 1, None, options.thin)
         starts = drawn.u.all()[:, last]
         starts = jnp.asarray(starts.reshape(count * each, -1))
-        ends = in_groups(_walk, back, posterior, key, starts, self.at_once, dtype)
+        ends = in_groups(_walk, back, posterior, key, starts, options.at_once, dtype)
         sums = ends["sum"].astype(float)
         upper, independent = _mean(sums)
         by_chain = sums.reshape(count, each).mean(1)
@@ -225,10 +222,10 @@ def _doubts(effective: float, acceptance: np.ndarray) -> tuple[str, ...]:
 
 
 @jax.jit
-def _walk(estimator: AIS, posterior: Posterior, given: tuple[Array, Array]) -> dict[str, Array]:
+def _walk(walk: Walk, posterior: Posterior, given: tuple[Array, Array]) -> dict[str, Array]:
     """A group of chains from one end of the ladder to the other."""
     key, start = given
-    trajectories = estimator.pilot.trajectories
+    trajectories = walk.trajectories
     likelihood = jax.vmap(posterior.log_likelihood)
 
     def at_rung(carry: Any, level: tuple[Array, Rung, Array]) -> tuple[Any, Array]:
@@ -246,18 +243,18 @@ def _walk(estimator: AIS, posterior: Posterior, given: tuple[Array, Array]) -> d
                 step_size=largest,
                 steps=steps,
                 metric=rung.metric,
-                count=estimator.moves,
+                count=walk.moves,
             )
 
         u, _, rates = jax.vmap(move)(u, own)
-        gradients = gradients + 1 + estimator.moves * steps
+        gradients = gradients + 1 + walk.moves * steps
         return (u, total, gradients), rates.mean()
 
-    rungs = estimator.steps.size - 1
-    levels = (estimator.steps[:-1], estimator.ladder.every(), jnp.arange(rungs))
+    rungs = walk.rises.size - 1
+    levels = (walk.rises[:-1], walk.ladder.every(), jnp.arange(rungs))
     begin = (start, jnp.zeros_like(start[:, 0]), jnp.zeros((), jnp.int32))
     (u, total, gradients), rates = jax.lax.scan(at_rung, begin, levels)
-    total = total + estimator.steps[-1] * likelihood(u)
+    total = total + walk.rises[-1] * likelihood(u)
     # A chain that met a point of no likelihood is of no weight.
     total = jnp.where(jnp.isnan(total), -jnp.inf, total)
     size = len(total)
@@ -295,18 +292,4 @@ def _walk(estimator: AIS, posterior: Posterior, given: tuple[Array, Array]) -> d
 )
 def ais(options: AISOptions) -> AIS:
     """The estimator of these options."""
-    return AIS(
-        pilot=tuning_sampler(options),
-        steps=None,
-        ladder=None,
-        first=options.first,
-        max_stages=options.max_stages,
-        moves=options.moves,
-        chains=options.chains,
-        rungs=options.rungs,
-        schedule=options.schedule,
-        reverse=options.reverse,
-        warmup=options.warmup,
-        thin=options.thin,
-        at_once=options.at_once,
-    )
+    return AIS(options)

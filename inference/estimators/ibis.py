@@ -140,7 +140,10 @@ class IBIS(Estimator):
         if self.shuffled:
             owner = np.random.default_rng(seed).permutation(owner)
         room = unknown_ladder(posterior, self.max_stages)
-        planned = dataclasses.replace(self, owner=jnp.asarray(owner), ladder=room, blocks=blocks)
+        # What the program does not look at is set to one value, or it would be compiled anew.
+        planned = dataclasses.replace(
+            self, owner=jnp.asarray(owner), ladder=room, blocks=blocks, shuffled=False, repeats=0
+        )
         pilot = jax.device_get(_populate(planned, posterior, pilot_key(seed)))
         check_pilot(pilot, self.sampler.particles)
         ladder = jax.tree.map(jnp.asarray, pilot.pop("ladder"))._replace(settled=jnp.asarray(True))

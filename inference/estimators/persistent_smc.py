@@ -131,7 +131,9 @@ class PersistentSMC(Estimator):
 
     def estimate(self, posterior: Posterior, seed: int, dtype: str) -> Estimate:
         """Independent runs on one ladder, their Z averaged."""
-        planned = dataclasses.replace(self, ladder=unknown_ladder(posterior, self.max_stages))
+        room = unknown_ladder(posterior, self.max_stages)
+        # The program does not look at repeats, and would be compiled anew for another number.
+        planned = dataclasses.replace(self, ladder=room, repeats=0)
         pilot = jax.device_get(_populate(planned, posterior, pilot_key(seed)))
         check_pilot(pilot, self.first * self.sampler.particles)
         ladder = jax.tree.map(jnp.asarray, pilot.pop("ladder"))
