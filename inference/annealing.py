@@ -42,7 +42,7 @@ class TuningOptions(Options):
     pilot: Annotated[int, Field(gt=1)] = Field(
         128, description="Particles of the pilot, an smc run that tunes step sizes and metrics."
     )
-    max_stages: Count = Field(500, description="Stages after which the pilot jumps to the target.")
+    max_stages: Count = Field(200, description="Stages after which the pilot jumps to the target.")
 
 
 def tuning_sampler(options: TuningOptions) -> SMC:

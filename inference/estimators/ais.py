@@ -17,6 +17,7 @@ from pydantic import Field
 from scipy.special import expit, logsumexp
 
 from bnnzoo import registry
+from bnnzoo.errors import RunError
 from bnnzoo.inference.annealing import (
     Ladder,
     TuningOptions,
@@ -172,15 +173,19 @@ class AIS(Estimator):
             seed=seed,
             dtype=dtype,
         )
-        last = slice(options.thin - 1, None, options.thin)
-        starts = drawn.u.all()[:, last]
+        starts = drawn.u.all()[:, options.thin - 1 :: options.thin]
+        starts = starts[np.isfinite(starts).all((1, 2))]  # hmc flags a chain that it stopped
+        if not len(starts):
+            raise RunError("ais: no hmc chain gave draws for the upper bound; set reverse = false")
+        count, each = starts.shape[:2]
         starts = jnp.asarray(starts.reshape(count * each, -1))
         ends = in_groups(_walk, back, posterior, key, starts, options.at_once, dtype)
         sums = ends["sum"].astype(float)
         upper, independent = _mean(sums)
         by_chain = sums.reshape(count, each).mean(1)
         # Draws of one chain are relatives: where chains differ by more than that allows, they say.
-        error = max(independent, float(by_chain.std(ddof=1)) / math.sqrt(count) if count > 1 else 0)
+        between = float(by_chain.std(ddof=1)) / math.sqrt(count) if count > 1 else math.inf
+        error = max(independent, between)
         mean, _, effective = _log_mean(-sums)
         diagnostics = {
             "upper_bound": upper,
@@ -191,7 +196,7 @@ class AIS(Estimator):
         gradients = int(ends["gradients"].sum()) + sum(
             hmc.gradients({name: values[chain] for name, values in stats.items()})
             for stats in (drawn.stats, drawn.warmup_stats)
-            for chain in range(count)
+            for chain in range(len(drawn.states))
         )
         said = tuple(f"posterior draws, chain {c}: {flag.message}" for c, flag in drawn.flags)
         return Estimate(upper, error, gradients, diagnostics, said)

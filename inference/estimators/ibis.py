@@ -32,6 +32,9 @@ from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Fraction
 from bnnzoo.registry import register
 
+LEAST_ESS = 0.1
+"""Effective share of the particles after a block under which the pilot's way was too bold."""
+
 BLOCKS = 10
 """Blocks where nobody says."""
 
@@ -159,7 +162,11 @@ class IBIS(Estimator):
             "block_ess": found["ess"].mean(0).tolist(),
             "block_bridges": found["bridges"].mean(0).tolist(),
         }
-        return population_estimate(found, pilot, self.sampler.particles, self.max_stages, more)
+        said = population_estimate(found, pilot, self.sampler.particles, self.max_stages, more)
+        if (least := float(found["ess"].mean(0).min())) < LEAST_ESS:
+            line = f"{least:.1%} of the particles were effective after a block; raise particles"
+            said = said._replace(warnings=(*said.warnings, line))
+        return said
 
 
 def _run(estimator: IBIS, posterior: Posterior, key: Array) -> dict[str, Array]:

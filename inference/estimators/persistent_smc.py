@@ -49,7 +49,7 @@ class PersistentSMCOptions(SMCEvidenceOptions):
     )
     max_stages: Count = Field(
         64,
-        description="Stages after which a repeat jumps to the target. The pool has room for as "
+        description="Stages after which the pilot jumps to the target. The pool has room for as "
         "many times particles.",
     )
 

@@ -30,7 +30,7 @@ class SMCEvidenceOptions(SMCOptions):
     repeats: Annotated[int, Field(gt=1)] = Field(
         16, description="Independent runs, whose spread is the standard error."
     )
-    max_stages: Count = Field(500, description="Stages after which a repeat jumps to the target.")
+    max_stages: Count = Field(200, description="Stages after which the pilot jumps to the target.")
 
 
 @functools.partial(
