@@ -26,7 +26,7 @@ from bnnzoo.registry import register
 class SMCEvidenceOptions(SMCOptions):
     """Options of ``smc``."""
 
-    particles: Annotated[int, Field(gt=1)] = Field(128, description="Particles of each repeat.")
+    particles: Annotated[int, Field(gt=1)] = Field(256, description="Particles of each repeat.")
     repeats: Annotated[int, Field(gt=1)] = Field(
         16, description="Independent runs, whose spread is the standard error."
     )

@@ -10,6 +10,7 @@ import math
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -18,6 +19,10 @@ import pytest
 from scipy import stats
 
 import bnnzoo as bz
+from bnnzoo import registry
+from bnnzoo.inference.repeats import in_groups
+from bnnzoo.inference.rungs import Sampled, jackknife
+from bnnzoo.inference.smc_weights import effective_size, largest_step
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _evidence import NOISE, linear, linear_model, scores
@@ -28,6 +33,7 @@ QUICK = {
     "stepping-stone": {"rungs": 17, "sweeps": 50},
     "thermodynamic": {"rungs": 16, "sweeps": 50},
     "ais": {"reverse": False, "rungs": 300},
+    "smc": {"particles": 128},  # as many as a pilot has: one program
 }
 """Settings that do for five features; the others' defaults do."""
 
@@ -54,6 +60,75 @@ def test_evidence_is_calibrated_on_linear_models(method, features, record_proper
     assert abs(z.mean()) <= 0.4
     assert 0.7 <= z.std(ddof=1) <= 1.4
     assert np.all(errors <= 0.3)
+
+
+# -- rungs ---------------------------------------------------------------------------------------
+
+
+def _stratified(rungs, draws=20_000):
+    """Log-likelihoods of w ~ N(0, 1), y = 2 ~ N(w, 0.5^2) at each rung, by quantiles of its law."""
+    betas = np.linspace(0.0, 1.0, rungs + 1) ** (1 / 0.3)
+    precision = 1.0 + 4.0 * betas
+    w = stats.norm.ppf((np.arange(draws) + 0.5) / draws) / np.sqrt(precision)[:, None]
+    w = w + (8.0 * betas / precision)[:, None]
+    truth = stats.norm.logpdf(2.0, scale=math.sqrt(1.25))
+    # Two replicas: the quantiles of odd and even numbers.
+    values = stats.norm.logpdf(2.0, w, 0.5).reshape(rungs + 1, draws // 2, 2)
+    return Sampled(betas, values.transpose(2, 0, 1)), truth
+
+
+def test_rules_over_rungs_are_those_of_the_papers():
+    """Without noise: what is left is the quantiles' and, of thermodynamic, the grid's."""
+    sampled, truth = _stratified(16)
+    build = lambda name: registry.get("estimators", name).build({}, "estimator")  # noqa: E731
+    stones, integral = build("stepping-stone"), build("thermodynamic")
+    without_last = sampled._replace(log_likelihood=sampled.log_likelihood[:, :-1])
+    assert stones.value(without_last) == pytest.approx(truth, abs=1e-3)
+    assert stones.value(without_last.every_second()) == pytest.approx(truth, abs=1e-3)
+    mean = sampled.log_likelihood.mean((0, 2))
+    plain = abs(np.trapezoid(mean, sampled.betas) - truth)
+    assert abs(integral.value(sampled) - truth) < plain / 10 < 0.01
+    coarse = abs(integral.value(sampled.every_second()) - truth)
+    assert integral.value(sampled) == pytest.approx(truth, abs=coarse / 4)
+    said, warnings = integral.judge(sampled, 0.0)
+    assert abs(integral.value(sampled) - truth) < said["discretisation"]
+    assert not warnings
+    assert integral.judge(_stratified(4)[0], 0.0)[1]
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(0).normal(size=(7, 1, 3))
+    sampled = Sampled(np.zeros(1), values)
+    value, error = jackknife(lambda s: float(s.log_likelihood.mean()), sampled)
+    means = values.mean((1, 2))
+    assert value == pytest.approx(means.mean())
+    assert error == pytest.approx(means.std(ddof=1) / math.sqrt(7))
+
+
+def test_points_in_groups_keep_their_order():
+    starts = np.arange(14.0).reshape(7, 2)
+    found = in_groups(
+        lambda _, __, given: {"twice": 2 * given[1]},
+        None,
+        bz.Posterior(linear_model(), linear(2, 0)[1]),
+        jax.random.key(0),
+        jnp.asarray(starts),
+        3,
+        "float32",
+    )
+    np.testing.assert_array_equal(found["twice"], 2 * starts)
+
+
+def test_the_largest_step_leaves_as_many_effective_as_asked():
+    """Weights 1 and e^-s: (1 + e^-s)^2 / (1 + e^-2s) = 1.5 at e^-s = 2 - sqrt(3)."""
+
+    def effective(step):
+        return effective_size(step * jnp.array([0.0, -1.0]))
+
+    step = largest_step(effective, jnp.array(9.0), jnp.array(1.5))
+    assert step == pytest.approx(-math.log(2 - math.sqrt(3)), rel=1e-5)
+    assert largest_step(effective, jnp.array(1.0), jnp.array(1.5)) == 1.0
+    assert effective_size(jnp.full(3, -jnp.inf)) == 0.0
 
 
 # -- networks ------------------------------------------------------------------------------------
