@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,6 @@ BLOCKS = 10
 class IBISOptions(SMCEvidenceOptions):
     """Options of ``ibis``."""
 
-    particles: Annotated[int, Field(gt=1)] = Field(128, description="Particles of each repeat.")
     target_ess: Fraction = Field(
         0.7,
         description="Share of the particles that must stay effective; a block that leaves fewer "

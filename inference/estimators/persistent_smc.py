@@ -40,7 +40,7 @@ class PersistentSMCOptions(SMCEvidenceOptions):
     """Options of ``persistent-smc``."""
 
     particles: Annotated[int, Field(gt=1)] = Field(
-        128, description="Particles that each stage adds to the pool."
+        256, description="Particles that each stage adds to the pool."
     )
     target_ess: Positive = Field(
         1.0,

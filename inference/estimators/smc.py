@@ -82,8 +82,8 @@ def _run(estimator: SMCEvidence, posterior: Posterior, key: Array) -> dict[str, 
     notes="A first population finds its way from prior to posterior by stages whose length the "
     "weights set, and how its particles move. Then repeats, from draws of the prior of their own, "
     "keep to that way; log Z is the sum of their stages' log mean weights. The evidences of the "
-    "repeats are averaged, not their logarithms. A population that sets its own stages is low by "
-    "about stages/particles nats, which these are not.",
+    "repeats are averaged, not their logarithms. Populations that set their own stages are low: "
+    "128 particles were by 0.2 nats on linear models of 100 features.",
 )
 def smc(options: SMCEvidenceOptions) -> SMCEvidence:
     """The estimator of these options."""

@@ -34,6 +34,8 @@ QUICK = {
     "thermodynamic": {"rungs": 16, "sweeps": 50},
     "ais": {"reverse": False, "rungs": 300},
     "smc": {"particles": 128},  # as many as a pilot has: one program
+    "persistent-smc": {"particles": 128},
+    "ibis": {"particles": 128},
 }
 """Settings that do for five features; the others' defaults do."""
 
@@ -203,7 +205,7 @@ def _exact_terms(data, blocks, order):
 def test_ibis_predicts_each_block(order):
     """Each term within 5 standard errors of the sum, whose error is larger than a term's."""
     model, data, _ = linear(5, 0)
-    said = bz.log_evidence(model, data, "ibis", seed=3, order=order)
+    said = bz.log_evidence(model, data, "ibis", seed=3, order=order, particles=128)
     blocks = said.diagnostics["block_rows"]
     assert blocks == [5] * 10
     owner = np.repeat(np.arange(10), 5)
