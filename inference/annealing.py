@@ -56,6 +56,9 @@ def tuning_sampler(options: TuningOptions) -> SMC:
     return smc(SMCOptions(particles=options.pilot, **own))
 
 
+TRIES = 100
+"""Draws of the prior of which one has to have a likelihood."""
+
 PILOT = 0x1ADDE5
 """Folded into a seed for the key of the population that finds the ladder."""
 
@@ -241,6 +244,33 @@ def check_pilot(found: dict[str, Any], particles: int) -> None:
 def prior_draws(posterior: Posterior, keys: Array) -> Array:
     """A draw of the prior for each key ``(draw, dim)``."""
     return jax.lax.map(posterior.initial, keys)
+
+
+@jax.jit
+def possible_draws(posterior: Posterior, keys: Array) -> Array:
+    """For each key the first draw of the prior, of some, whose likelihood is not zero.
+
+    A chain that starts where the likelihood is zero may stay there. These are no
+    draws of the prior any more: for starts of chains that forget them.
+
+    Args:
+        posterior: the target.
+        keys: typed keys ``(draw,)``.
+    """
+
+    def one(key: Array) -> Array:
+        def impossible(carry: tuple[Array, Array]) -> Array:
+            number, u = carry
+            return (number < TRIES) & ~jnp.isfinite(posterior.log_likelihood(u))
+
+        def another(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            number, _ = carry
+            return number + 1, posterior.initial(jax.random.fold_in(key, number))
+
+        start = jnp.zeros((), jnp.int32), jnp.full(posterior.dimension, jnp.nan, posterior.x.dtype)
+        return jax.lax.while_loop(impossible, another, start)[1]
+
+    return jax.lax.map(one, keys)
 
 
 def path_density(posterior: Posterior, beta: Array) -> Callable[[Array], Array]:

@@ -25,7 +25,7 @@ from bnnzoo.inference.annealing import (
     TuningOptions,
     find_ladder,
     path_density,
-    prior_draws,
+    possible_draws,
     tuning_sampler,
 )
 from bnnzoo.inference.evidence import Estimate, Estimator
@@ -171,12 +171,17 @@ class Rungs(Estimator):
             options.sweeps,
         )
         draw_key, sweep_key = jax.random.split(jax.random.key(seed))
-        starts = prior_draws(posterior, jax.random.split(draw_key, options.replicas))
+        starts = possible_draws(posterior, jax.random.split(draw_key, options.replicas))
         found = in_groups(_sweeps, sweeper, posterior, sweep_key, starts, options.at_once, dtype)
         values = found["log_likelihood"].astype(float)
         sampled = Sampled(betas, values)
         value, error = jackknife(self.value, sampled)
         diagnostics, warnings = self.judge(sampled, error)
+        if (dead := float(np.isneginf(values[:, 1:]).mean())) > 0:
+            warnings += (
+                f"{dead:.1%} of draws above the prior have likelihood 0: chains that have not "
+                "reached their rung's law; raise warmup",
+            )
         acceptance, swaps = found["acceptance"].mean(0), found["swaps"].mean(0)
         if (lowest := float(acceptance.min())) < STUCK_ACCEPTANCE:
             warnings += (f"acceptance {lowest:.2f} at a rung: its chains hardly moved",)

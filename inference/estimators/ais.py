@@ -137,7 +137,7 @@ class AIS(Estimator):
             "lower_bound": lower,
             "lower_bound_error": lower_error,
             "effective_chains": effective,
-            "spread": float(np.std(log_weights, ddof=1)),
+            "spread": lower_error * math.sqrt(options.chains),
             "inverse_temperatures": betas.tolist(),
             "acceptance": acceptance.tolist(),
         }
@@ -203,6 +203,8 @@ class AIS(Estimator):
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:
+    if not np.isfinite(values).all():
+        return -math.inf, math.inf  # a chain of no weight bounds nothing
     return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
 
 

@@ -22,6 +22,11 @@ class Thermodynamic(Rungs):
 
     def value(self, sampled: Sampled) -> float:
         """The corrected rule on the grid of all rungs."""
+        if not np.isfinite(sampled.log_likelihood).all():
+            raise RunError(
+                "thermodynamic: draws of the prior have likelihood 0, so that the mean "
+                "log-likelihood there is not finite; use stepping-stone or smc"
+            )
         values, widths = sampled.log_likelihood, np.diff(sampled.betas)
         mean, variance = values.mean((0, 2)), values.var((0, 2), ddof=1)
         rule = 0.5 * widths @ (mean[1:] + mean[:-1])
@@ -30,11 +35,6 @@ class Thermodynamic(Rungs):
 
     def judge(self, sampled: Sampled, error: float) -> tuple[dict[str, Any], tuple[str, ...]]:
         """How the grid shows."""
-        if not np.isfinite(sampled.log_likelihood).all():
-            raise RunError(
-                "thermodynamic: draws of the prior have likelihood 0, so that the mean "
-                "log-likelihood there is not finite; use stepping-stone or smc"
-            )
         value, coarse = self.value(sampled), self.value(sampled.every_second())
         grid = abs(value - coarse) / 3.0
         diagnostics = {"halved_grid": coarse, "discretisation": grid}
