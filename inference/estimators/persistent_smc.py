@@ -202,7 +202,7 @@ def _populate(estimator: PersistentSMC, posterior: Posterior, key: Array) -> dic
             beta=beta,
             log_z=log_z,
             ess=effective,
-            origins=seen.sum(),
+            origins=seen.sum(dtype=jnp.int32),
             forced=forced,
             ladder=state.ladder._replace(beta=state.ladder.beta.at[state.stages].set(beta)),
         )

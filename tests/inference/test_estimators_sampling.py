@@ -64,6 +64,25 @@ def test_evidence_is_calibrated_on_linear_models(method, features, record_proper
     assert np.all(errors <= 0.3)
 
 
+SMALL = {
+    "smc": {"repeats": 4, "particles": 64},
+    "ibis": {"repeats": 4, "particles": 64},
+    "persistent-smc": {"repeats": 4, "particles": 64},
+    "ais": {"rungs": 60, "chains": 32, "warmup": 100, "thin": 2},
+    "stepping-stone": {"rungs": 17, "replicas": 8, "sweeps": 20},
+    "thermodynamic": {"rungs": 16, "replicas": 8, "sweeps": 20, "schedule": "pilot"},
+}
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("method", SMALL)
+def test_evidence_in_double_precision(method):
+    """Within 10 standard errors: from 4 repeats z is Student's t of 3 degrees, one in 500."""
+    model, data, truth = linear(5, 0)
+    said = bz.log_evidence(model, data, method, dtype="float64", **SMALL[method])
+    assert abs(said.value - truth) < 10 * said.standard_error < 4.0
+
+
 # -- rungs ---------------------------------------------------------------------------------------
 
 
