@@ -20,7 +20,7 @@ from bnnzoo.models.posterior import Posterior
 UNRELIABLE_NATS = 1.0
 """Standard deviation of repeated log Z above which their mean rests on the few largest."""
 
-Program = Callable[[Any, Posterior, Array], dict[str, Array]]
+Program = Callable[[Any, Posterior, Any], dict[str, Array]]
 """Estimator, posterior and key to named results; jitted once, at module level, by its owner."""
 
 
@@ -43,18 +43,70 @@ def repeat(
         Its results, stacked along a leading axis of repeats.
     """
     keys = jax.random.split(jax.random.key(seed), count)
-    if not chains_on_threads():
-        return jax.device_get(jax.vmap(program, (None, None, 0))(estimator, posterior, keys))
+    return repeat_each(program, estimator, posterior, keys, dtype)
 
-    def one(key: Array) -> dict[str, np.ndarray]:
+
+def repeat_each(
+    program: Program, estimator: Any, posterior: Posterior, given: Any, dtype: str
+) -> dict[str, np.ndarray]:
+    """Run a program once for each of what it is given; see :func:`repeat`.
+
+    Args:
+        program: traced; its third argument is one of ``given``.
+        estimator: its first argument, a pytree.
+        posterior: the target.
+        given: a pytree of arrays that have a leading axis of repeats.
+        dtype: ``float32`` or ``float64``.
+    """
+    if not chains_on_threads():
+        return jax.device_get(jax.vmap(program, (None, None, 0))(estimator, posterior, given))
+    count = len(jax.tree.leaves(given)[0])
+
+    def one(number: int) -> dict[str, np.ndarray]:
         with precision(dtype):
-            return jax.device_get(program(estimator, posterior, key))
+            mine = jax.tree.map(lambda leaf: leaf[number], given)
+            return jax.device_get(program(estimator, posterior, mine))
 
     # The first alone: it compiles, and NumPyro's handlers are not safe to trace in two threads.
-    found = [one(keys[0])]
+    found = [one(0)]
     with ThreadPoolExecutor(min(max(count - 1, 1), os.cpu_count() or 1)) as pool:
-        found += pool.map(one, keys[1:])
+        found += pool.map(one, range(1, count))
     return {name: np.stack([values[name] for values in found]) for name in found[0]}
+
+
+def in_groups(
+    program: Program,
+    estimator: Any,
+    posterior: Posterior,
+    key: Array,
+    starts: Array,
+    at_once: int,
+    dtype: str,
+) -> dict[str, np.ndarray]:
+    """Run a program on groups of points, each with a key of its own.
+
+    All groups are of one size; the last is filled up with points that are dropped again.
+
+    Args:
+        program: traced; given a key and points ``(group, dim)``, its results have a leading axis
+            of points.
+        estimator: its first argument, a pytree.
+        posterior: the target.
+        key: typed key.
+        starts: points ``(point, dim)``.
+        at_once: most points of a group.
+        dtype: ``float32`` or ``float64``.
+
+    Returns:
+        Its results, with a leading axis of points.
+    """
+    count = len(starts)
+    groups = -(-count // at_once)
+    size = -(-count // groups)
+    index = np.arange(groups * size) % count
+    given = jax.random.split(key, groups), starts[index].reshape(groups, size, -1)
+    found = repeat_each(program, estimator, posterior, given, dtype)
+    return {name: v.reshape(groups * size, *v.shape[2:])[:count] for name, v in found.items()}
 
 
 class Mean(NamedTuple):

@@ -88,6 +88,22 @@ class Trajectories(NamedTuple):
         return chain.position, chain.logdensity, rates.mean()
 
 
+class Rung(NamedTuple):
+    """An inverse temperature and how particles move there.
+
+    Attributes:
+        settled: whether it is to be kept to; if not, the particles at hand decide.
+        beta: inverse temperature on the path from prior to target.
+        step_size: largest.
+        metric: inverse mass, diagonal ``(dim,)``.
+    """
+
+    settled: Array
+    beta: Array
+    step_size: Array
+    metric: Array
+
+
 class Moved(NamedTuple):
     """A population after its moves.
 
@@ -120,6 +136,7 @@ def move_all(
     metric: Array,
     count: int,
     at_once: int,
+    most_rounds: Leaf = MOST_ROUNDS,
 ) -> Moved:
     """Every particle after ``count`` trajectories, more where hardly any moved.
 
@@ -135,12 +152,13 @@ def move_all(
         metric: inverse mass, diagonal ``(dim,)``.
         count: trajectories of a particle in one round.
         at_once: particles whose gradients are in memory at the same time.
+        most_rounds: 1 for moves that are settled beforehand, whatever comes of them.
     """
     particles = u.shape[0]
 
     def unmoved(moved: Moved) -> Array:
         low = moved.acceptance < LOW_ACCEPTANCE * trajectories.target_acceptance
-        return low & (moved.rounds < MOST_ROUNDS)
+        return low & (moved.rounds < most_rounds)
 
     def another(moved: Moved) -> Moved:
         steps, largest = trajectories.leapfrogs(moved.step_size)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from blackjax.smc import resampling, solver
 from blackjax.smc.ess import ess_solver
@@ -11,6 +13,9 @@ from jax import Array
 from jax.scipy.special import logsumexp
 
 from bnnzoo.models.leaf import Leaf
+
+HALVINGS = 50
+"""Of the interval in which :func:`largest_step` looks: to 1e-15 of it."""
 
 
 class Reweighted(NamedTuple):
@@ -29,7 +34,13 @@ class Reweighted(NamedTuple):
     ess: Array
 
 
-def reweight(log_ratio: Array, beta: Array, target_ess: Leaf, jump: Array) -> Reweighted:
+def reweight(
+    log_ratio: Array,
+    beta: Array,
+    target_ess: Leaf,
+    jump: Array,
+    planned: tuple[Array, Array] | None = None,
+) -> Reweighted:
     """Weights (pi_next / pi)^(next - beta), the next beta as large as ``target_ess`` allows.
 
     Particles whose ratio is not finite weigh nothing; ``target_ess`` is the share of the others
@@ -41,6 +52,8 @@ def reweight(log_ratio: Array, beta: Array, target_ess: Leaf, jump: Array) -> Re
         beta: inverse temperature the particles are equally weighted at.
         target_ess: effective share of particles to keep, in (0, 1).
         jump: go to 1 at once, whatever is left.
+        planned: whether the next beta is settled, and which it is; it then is no function of these
+            particles, whose mean weight is unbiased.
     """
     alive = jnp.isfinite(log_ratio)
     count = alive.sum()
@@ -51,6 +64,10 @@ def reweight(log_ratio: Array, beta: Array, target_ess: Leaf, jump: Array) -> Re
     delta = ess_solver(lambda ratios: ratios, below, share, rest, solver.dichotomy)
     arrived = jump | (delta >= rest)
     delta = jnp.where(arrived, rest, delta)
+    if planned is not None:
+        settled, next_beta = planned
+        arrived = jnp.where(settled, next_beta >= 1.0, arrived)
+        delta = jnp.where(settled, next_beta - beta, delta)
     log_weights = jnp.where(alive, delta * below, -jnp.inf)
     total = logsumexp(log_weights)
     weights = jnp.exp(log_weights - total)
@@ -63,13 +80,43 @@ def reweight(log_ratio: Array, beta: Array, target_ess: Leaf, jump: Array) -> Re
     )
 
 
-def resample(key: Array, weights: Array) -> Array:
+def largest_step(effective: Callable[[Array], Array], rest: Array, target: Array) -> Array:
+    """The largest step in [0, ``rest``] that leaves ``target`` effective, by bisection.
+
+    Args:
+        effective: effective sample size after a step.
+        rest: most that is left to go.
+        target: least effective sample size; where no step leaves it the step is 0 or all but 0.
+    """
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = 0.5 * (low + high)
+        enough = effective(middle) >= target
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    low, _ = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(rest), rest))
+    return jnp.where(effective(rest) >= target, rest, low)
+
+
+def effective_size(log_weights: Array) -> Array:
+    """(sum w)^2 / sum w^2 of weights given as logarithms, in any shape; 0 where none is above 0."""
+    squared = jnp.exp(2.0 * logsumexp(log_weights) - logsumexp(2.0 * log_weights))
+    return jnp.where(jnp.isfinite(squared), squared, 0.0)
+
+
+def resample(key: Array, weights: Array, count: int | None = None) -> Array:
     """Parents of the next population ``(particle,)``, in order: siblings stay side by side.
 
     Systematic resampling. Rounding may give a place to a particle of weight 0 at either end; the
     heaviest takes it.
+
+    Args:
+        key: typed key.
+        weights: normalised.
+        count: of parents; as many as weights if not given.
     """
-    parents = resampling.systematic(key, weights, weights.size)
+    parents = resampling.systematic(key, weights, weights.size if count is None else count)
     return jnp.where(weights[parents] > 0, parents, jnp.argmax(weights))
 
 

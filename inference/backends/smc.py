@@ -18,7 +18,7 @@ from pydantic import Field
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.hamiltonian import STUCK_ACCEPTANCE
 from bnnzoo.inference.prior_checks import check_drawable
-from bnnzoo.inference.smc_moves import Trajectories, move_all
+from bnnzoo.inference.smc_moves import MOST_ROUNDS, Rung, Trajectories, move_all
 from bnnzoo.inference.smc_weights import resample, reweight, spreads
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
@@ -192,14 +192,27 @@ class SMC(Backend):
         return state._replace(cursor=cursor), Step(shown, stats)
 
     def temper(
-        self, posterior: Posterior, state: SMCState, jump: Array, key: Array
+        self,
+        posterior: Posterior,
+        state: SMCState,
+        jump: Array,
+        key: Array,
+        planned: Rung | None = None,
     ) -> tuple[SMCState, _Report]:
-        """Reweight to the next beta, resample, move every particle."""
+        """Reweight to the next beta, resample, move every particle.
+
+        Args:
+            posterior: the target.
+            state: the population.
+            jump: go to the target at once.
+            key: typed key.
+            planned: where to go and how to move, instead of finding out from the particles.
+        """
         key_draw, key_parents, key_moves = jax.random.split(key, 3)
         u = jax.lax.fori_loop(
             0,
             (state.stages == 0).astype(jnp.int32),
-            lambda *_: self._draw(posterior, key_draw),
+            lambda *_: self.draw(posterior, key_draw),
             state.u,
         )
 
@@ -207,18 +220,24 @@ class SMC(Backend):
             return posterior.log_density(u) - posterior.log_prior_density(u)
 
         ratios = jax.lax.map(log_ratio, u, batch_size=min(self.at_once, self.particles))
-        new = reweight(ratios, state.beta, self.target_ess, jump)
-        metric = spreads(u, new.weights)
+        fixed = None if planned is None else (planned.settled, planned.beta)
+        new = reweight(ratios, state.beta, self.target_ess, jump, fixed)
+        metric, step_size, rounds = spreads(u, new.weights), state.step_size, MOST_ROUNDS
+        if planned is not None:
+            metric = jnp.where(planned.settled, planned.metric, metric)
+            step_size = jnp.where(planned.settled, planned.step_size, step_size)
+            rounds = jnp.where(planned.settled, 1, rounds)
         parents = resample(key_parents, new.weights)
         moved = move_all(
             _path(posterior, new.beta),
             u[parents],
             key_moves,
-            trajectories=self._trajectories,
-            step_size=state.step_size,
+            trajectories=self.trajectories,
+            step_size=step_size,
             metric=metric,
             count=self.moves,
             at_once=self.at_once,
+            most_rounds=rounds,
         )
         report = _Report(
             moved.lp[state.cursor], moved.acceptance, moved.used, moved.n_steps, new.ess
@@ -236,7 +255,7 @@ class SMC(Backend):
         )
         return state, _like(report, state.beta)
 
-    def _draw(self, posterior: Posterior, key: Array) -> Array:
+    def draw(self, posterior: Posterior, key: Array) -> Array:
         """Particles from the prior, one by one: batched, its samplers take seconds to compile."""
         return jax.lax.map(posterior.initial, jax.random.split(key, self.particles))
 
@@ -248,8 +267,8 @@ class SMC(Backend):
         Draws that are as many apart as there are particles are of the same one, which no estimate
         of effective draws sees: it has to have forgotten where it was.
         """
-        steps, largest = self._trajectories.leapfrogs(state.step_size)
-        u, lp, acceptance = self._trajectories.move(
+        steps, largest = self.trajectories.leapfrogs(state.step_size)
+        u, lp, acceptance = self.trajectories.move(
             _path(posterior, state.beta),
             state.u[state.cursor],
             key,
@@ -263,7 +282,7 @@ class SMC(Backend):
         return state._replace(u=state.u.at[state.cursor].set(u)), _like(report, state.beta)
 
     @property
-    def _trajectories(self) -> Trajectories:
+    def trajectories(self) -> Trajectories:
         return Trajectories(self.trajectory, self.jitter, self.max_steps, self.target_acceptance)
 
     def gradients(self, stats: dict[str, np.ndarray]) -> int:

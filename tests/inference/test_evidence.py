@@ -18,7 +18,7 @@ from bnnzoo.inference.repeats import mean_of
 from bnnzoo.inference.symmetries import hidden_layers, log_arrangements, rearranged
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _evidence import NOISE, linear, linear_model, scores
+from _evidence import NOISE, linear, linear_model
 
 # -- closed forms --------------------------------------------------------------------------------
 
@@ -83,28 +83,7 @@ def test_a_full_rank_bound_of_a_linear_model_is_tight():
     assert said.kind == "lower-bound"
 
 
-# -- sampling ------------------------------------------------------------------------------------
-
-
-def test_smc_of_linear_models():
-    """z of 6 seeds: a mean of 4 / sqrt(6) is met by one right estimator in 10,000."""
-    z, errors = scores("smc", 5, range(6))
-    assert abs(z.mean()) < 4 / math.sqrt(6)
-    assert np.all(np.abs(z) < 6)  # Student's t of 15 degrees of freedom: one in 10,000 of all
-    assert np.all(errors <= 0.3)
-
-
-@pytest.mark.validate
-@pytest.mark.parametrize("features", [5, 20, 100])
-def test_smc_is_calibrated_on_linear_models(features, record_property):
-    """100 seeds. Mean of z within 0.4, four standard errors; std 0.7 to 1.4 is four as well."""
-    z, errors = scores("smc", features, range(100))
-    record_property("mean z", round(float(z.mean()), 3))
-    record_property("std z", round(float(z.std(ddof=1)), 3))
-    record_property("largest standard error", round(float(errors.max()), 3))
-    assert abs(z.mean()) <= 0.4
-    assert 0.7 <= z.std(ddof=1) <= 1.4
-    assert np.all(errors <= 0.3)
+# -- repeats -------------------------------------------------------------------------------------
 
 
 def test_a_mean_of_estimates_is_taken_before_the_logarithm():

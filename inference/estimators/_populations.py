@@ -1,0 +1,61 @@
+"""What particle methods say of their repeats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bnnzoo.inference.backends.smc import FEWEST_ANCESTORS
+from bnnzoo.inference.evidence import Estimate
+from bnnzoo.inference.hamiltonian import STUCK_ACCEPTANCE
+from bnnzoo.inference.repeats import mean_of
+
+
+def population_estimate(
+    found: dict[str, np.ndarray],
+    pilot: dict[str, Any],
+    particles: int,
+    max_stages: int,
+    more: dict[str, Any] | None = None,
+) -> Estimate:
+    """The mean Z of repeated populations, and what was wrong with any of them.
+
+    Args:
+        found: of each repeat ``log_z``, ``gradients``, ``stages``, ``acceptance`` (the lowest)
+            and ``ancestors``.
+        pilot: the same of the population that found the way, which has no part in the mean, and
+            whether it was ``forced``.
+        particles: of each.
+        max_stages: after which the pilot was forced.
+        more: diagnostics beside those of every population.
+    """
+    mean = mean_of(found["log_z"])
+    warnings = list(mean.warnings)
+    if pilot["forced"]:
+        warnings.append(
+            f"the way to the target was not found in {max_stages} stages: the last is a jump; "
+            "raise max_stages"
+        )
+    ancestors = int(found["ancestors"].min())
+    if ancestors < min(FEWEST_ANCESTORS, particles / 8):
+        warnings.append(
+            f"a repeat's particles descend from {ancestors} draws of the prior: weights of "
+            "modes rest on few; raise particles"
+        )
+    if (lowest := float(found["acceptance"].min())) < STUCK_ACCEPTANCE:
+        warnings.append(
+            f"acceptance {lowest:.2f} in a stage: particles were copied and hardly moved"
+        )
+    diagnostics = {
+        "spread": mean.spread,
+        "stages": float(found["stages"].mean()),
+        "fewest_ancestors": ancestors,
+        "lowest_acceptance": lowest,
+        "log_z": found["log_z"].tolist(),
+        "pilot_log_z": float(pilot["log_z"]),
+    }
+    gradients = int(found["gradients"].sum() + pilot["gradients"])
+    return Estimate(
+        mean.log, mean.standard_error, gradients, diagnostics | (more or {}), tuple(warnings)
+    )
