@@ -11,10 +11,12 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from bnnzoo import registry
 from bnnzoo.errors import InputError, OptionError, hint
 from bnnzoo.inference.fitted_prior import with_prior
 from bnnzoo.models.model import Model
 from bnnzoo.models.network import BoundNetwork
+from bnnzoo.models.noise import AdditiveNoise
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.models.prior import Prior
@@ -29,6 +31,9 @@ layer, with one an input of the network; unit: as layer, with one a unit of ever
 
 NOISE = "noise"
 """Name of the noise among hyper-parameters; no parameter path has one word."""
+
+FIRST_NOISE = 0.3
+"""Where the search of a noise begins that the model learns, modelled units."""
 
 Hyper = dict[str, Array]
 """Logarithms by name: of a group's width, or of the noise's standard deviation."""
@@ -47,7 +52,7 @@ class Groups(NamedTuple):
 
 
 def make_groups(
-    model: Model, bound: BoundNetwork, groups: str, noise: bool | None
+    model: Model, bound: BoundNetwork, groups: str, noise: bool
 ) -> tuple[Groups, Hyper]:
     """The groups, and where their search starts: at the widths the model has.
 
@@ -55,10 +60,10 @@ def make_groups(
         model: a zoo model, bound.
         bound: its network.
         groups: one of :data:`GROUPS`.
-        noise: tune a noise whose standard deviation is fixed; None to do so where it is.
+        noise: tune the scale of additive noise, where the model has one number for it.
 
     Raises:
-        OptionError: no such grouping, or a noise that is no number.
+        OptionError: no such grouping.
         InputError: a prior that is not Gaussian with fixed widths.
     """
     if groups not in GROUPS:
@@ -66,9 +71,11 @@ def make_groups(
     widths = {info.path: _width(model.prior, info) for info in bound.infos}
     kernels = [i for i in bound.infos if i.role in ("kernel", "embedding")]
     first = _reads_input(bound) if groups == "input" else ()
-    of_path, start = [], {}
+    of_path: list[tuple[str, str]] = []
+    start: dict[str, list[np.ndarray]] = {}
     for info in bound.infos:
-        name, shape = info.path, ()
+        name = info.path
+        shape: tuple[int, ...] = ()
         if groups == "global":
             name = "kernels" if info in kernels else "others"
         elif info.path in first:
@@ -78,14 +85,10 @@ def make_groups(
         of_path.append((info.path, name))
         start.setdefault(name, []).append(np.full(shape, np.log(widths[info.path])))
     hyper = {name: jnp.asarray(np.mean(given, axis=0)) for name, given in start.items()}
-    fixed = getattr(model.likelihood, "noise", None) == "fixed"
-    if noise and not fixed:
-        raise OptionError(
-            f"noise = True: the likelihood {model.likelihood.label!r} has no fixed noise to tune; "
-            "give likelihood.noise = 'fixed' and a noise_std to start from, or noise = False"
-        )
-    if fixed and noise is not False:
-        hyper[NOISE] = jnp.log(jnp.asarray(float(model.likelihood.number)))
+    likelihood = model.likelihood
+    if noise and isinstance(likelihood, AdditiveNoise) and likelihood.noise != "heteroscedastic":
+        known = likelihood.noise == "fixed"
+        hyper[NOISE] = jnp.log(jnp.asarray(float(likelihood.number) if known else FIRST_NOISE))
     return Groups(tuple(of_path), NOISE in hyper), hyper
 
 
@@ -110,14 +113,15 @@ def grouped(model: Model, groups: Groups, hyper: Mapping[str, Any], words: str =
     made = with_prior(model, Component(name="grouped-gaussian", options=options))
     if not groups.noise:
         return made
-    assert made.spec is not None
-    noise = _digits(np.exp(np.asarray(hyper[NOISE], float)))
-    likelihood = made.spec.likelihood
-    likelihood = likelihood.model_copy(
-        update={"options": {**likelihood.options, "noise_std": noise}}
+    assert made.spec is not None and isinstance(model.likelihood, AdditiveNoise)
+    kept = {k: v for k, v in made.spec.likelihood.options.items() if k != "noise_scale"}
+    scale = {model.likelihood.site: _digits(np.exp(np.asarray(hyper[NOISE], float)))}
+    likelihood = Component(
+        name=made.spec.likelihood.name, options={**kept, "noise": "fixed", **scale}
     )
+    assert likelihood.name is not None
     made.spec = made.spec.model_copy(update={"likelihood": likelihood})
-    made.likelihood = dataclasses.replace(made.likelihood, number=noise)  # type: ignore[call-arg,type-var]
+    made.likelihood = registry.get("likelihoods", likelihood.name).build(likelihood.options)
     return made
 
 

@@ -125,7 +125,7 @@ def tune(
     method: str = "laplace",
     *,
     groups: str = "layer",
-    noise: bool | None = None,
+    noise: bool = True,
     seed: int = 0,
     dtype: str = "float32",
     **options: Any,
@@ -139,8 +139,9 @@ def tune(
         groups: what shares a width: ``global`` (kernels, and all else), ``layer`` (one an array of
             parameters), ``input`` (as layer, with one an input of the network), ``unit`` (as layer,
             with one a unit of every hidden layer).
-        noise: tune a noise whose standard deviation is fixed; None to do so where it is. Learned
-            noise is a parameter like any other and stays one.
+        noise: tune the scale of additive noise as well; learned noise is then replaced by a known
+            one. At the joint mode of weights and noise, which ``laplace`` would be about
+            otherwise, a network that can fits the noise away.
         seed: of every random number.
         dtype: ``float32`` or ``float64``.
         **options: options of the tuner.

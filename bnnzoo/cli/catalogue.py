@@ -24,6 +24,7 @@ ABOUT = {
     "models": "network, prior and likelihood together, as a study published them",
     "backends": "ways to draw from a posterior, or to approximate it",
     "estimators": "ways to the evidence of a model",
+    "tuners": "ways to choose hyper-parameters by the training rows",
     "datasets": "data that come with the zoo; any CSV or Parquet file goes as well",
 }
 
@@ -33,10 +34,15 @@ _FLAGS |= {
     "models": "model",
     "backends": "backend",
     "estimators": "method",
+    "tuners": "method",
     "datasets": "dataset",
 }
-_SECTIONS = {"backends": "inference", "datasets": "data", "estimators": "evidence"}
-_COMMANDS = {"processes": "match-prior", "estimators": "evidence"}
+_SECTIONS = {
+    "backends": "inference",
+    "datasets": "data",
+    "estimators": "evidence",
+}
+_COMMANDS = {"processes": "match-prior", "estimators": "evidence", "tuners": "tune"}
 
 
 def list_entries(

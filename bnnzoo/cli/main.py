@@ -18,6 +18,7 @@ from bnnzoo.cli import (
     predicting,
     reporting,
     selecting,
+    tuning,
 )
 from bnnzoo.cli.errors import guarded
 from bnnzoo.errors import UnknownNameError
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predicting.predict,
     "evidence": evidence.evidence,
     "select": selecting.select,
+    "tune": tuning.tune,
     "match-prior": matching.match_prior,
     "report": reporting.report,
     "runs": reporting.runs,

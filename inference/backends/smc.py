@@ -222,7 +222,8 @@ class SMC(Backend):
         ratios = jax.lax.map(log_ratio, u, batch_size=min(self.at_once, self.particles))
         fixed = None if planned is None else (planned.settled, planned.beta)
         new = reweight(ratios, state.beta, self.target_ess, jump, fixed)
-        metric, step_size, rounds = spreads(u, new.weights), state.step_size, MOST_ROUNDS
+        metric, step_size = spreads(u, new.weights), state.step_size
+        rounds = jnp.asarray(MOST_ROUNDS)
         if planned is not None:
             metric = jnp.where(planned.settled, planned.metric, metric)
             step_size = jnp.where(planned.settled, planned.step_size, step_size)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.flatten_util import ravel_pytree
 from pydantic import Field
 from scipy import optimize
 
@@ -52,8 +53,8 @@ class ExactTuner(Tuner):
         if self.options.over == "infinite-width":
             if not groups.noise:
                 raise InputError(
-                    "tune: an infinitely wide network needs a noise of known standard deviation; "
-                    "give likelihood.noise = 'fixed'"
+                    "tune: an infinitely wide network needs a noise that is tuned as well; give "
+                    "noise = True, and a likelihood with additive noise"
                 )
             return
         if posterior.dimension > LARGEST:
@@ -71,7 +72,7 @@ class ExactTuner(Tuner):
 
     def search(self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int) -> Found:
         """From the start alone: the evidence of few numbers is smooth."""
-        flat, unflatten = jax.flatten_util.ravel_pytree(hyper)
+        flat, unflatten = ravel_pytree(hyper)
         at = np.asarray(flat, float)
         wide = self.options.over == "infinite-width"
         trace: list[float] = []
@@ -79,7 +80,7 @@ class ExactTuner(Tuner):
         def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
             found = unflatten(jnp.asarray(x))
             value, slope = (_process if wide else _weights)(posterior, groups, found)
-            gradient = np.asarray(jax.flatten_util.ravel_pytree(slope)[0], float)
+            gradient = np.asarray(ravel_pytree(slope)[0], np.float64)
             if not math.isfinite(value):
                 return IMPOSSIBLE, np.zeros_like(x)
             trace.append(value)

@@ -21,7 +21,9 @@ from bnnzoo.inference.hyper_parameters import Groups, Hyper, placed
 from bnnzoo.inference.laplace_structures import Flavour, log_normaliser
 from bnnzoo.inference.start import climb_best, find_candidates
 from bnnzoo.inference.tuning import FARTHEST, Found, Tuner
+from bnnzoo.models.model import Model
 from bnnzoo.models.posterior import Posterior
+from bnnzoo.models.priors.grouped_gaussian import GroupedGaussian
 from bnnzoo.options import Count, Positive
 from bnnzoo.registry import register
 
@@ -29,9 +31,10 @@ from bnnzoo.registry import register
 class LaplaceTunerOptions(LaplaceOptions):
     """Options of ``laplace``."""
 
-    rounds: Count = Field(40, description="Times the mode is found again.")
+    restarts: Count = Field(3, description="Searches from modes of their own; the best is kept.")
+    rounds: Count = Field(100, description="Times the mode is found again.")
     steps: Count = Field(100, description="Steps of L-BFGS to it, from where it was.")
-    hyper_steps: Count = Field(5, description="Steps of Adam on the hyper-parameters at each mode.")
+    hyper_steps: Count = Field(3, description="Steps of Adam on the hyper-parameters at each mode.")
     learning_rate: Positive = Field(
         0.2, description="Of Adam, on logarithms; it falls to a tenth along a cosine."
     )
@@ -53,6 +56,8 @@ class LaplaceTuner(Tuner):
                 "tune: the evidence of structure 'low-rank' has no gradient here; give "
                 "tuner.structure = 'full', 'kron', 'diagonal' or 'last-layer'"
             )
+        assert isinstance(posterior.model, Model)
+        assert isinstance(posterior.model.prior, GroupedGaussian)
         several = [n for n, v in posterior.model.prior.widths.items() if np.ndim(v) == 1]
         if several and self.options.structure == "kron":
             raise InputError(
@@ -61,9 +66,17 @@ class LaplaceTuner(Tuner):
             )
 
     def search(self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int) -> Found:
+        """The restart of highest evidence."""
+        keys = jax.random.split(jax.random.key(seed), self.options.restarts)
+        found = [self._from(posterior, groups, hyper, key) for key in keys]
+        values = np.array([one.trace[-1] for one in found])
+        best = found[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))]
+        return best._replace(gradients=sum(one.gradients for one in found))
+
+    def _from(self, posterior: Posterior, groups: Groups, hyper: Hyper, key: Array) -> Found:
         """Modes and steps on the logarithms in turn."""
         given = self.options
-        candidates, density = find_candidates(posterior, jax.random.key(seed))
+        candidates, density = find_candidates(posterior, key)
         if not np.isfinite(density[0]):
             raise RunError("tune: no starting point of positive density among the prior's draws")
         u = climb_best(posterior, candidates)
@@ -83,7 +96,7 @@ class LaplaceTuner(Tuner):
         u, used = _mode(posterior, groups, hyper, u, given.steps)
         value, slope = evidence_and_slope(posterior, groups, hyper, u, flavour)
         steep = max(float(jnp.max(jnp.abs(s))) for s in slope.values())
-        warnings = ()
+        warnings: tuple[str, ...] = ()
         if steep > 1.0 and not trace[-1] <= float(value) <= trace[-1] + 0.1:
             warnings = (f"the evidence still rises by {steep:.2g} nats a log-width; raise rounds",)
         return Found(hyper, np.asarray([*trace, float(value)]), spent + int(used), warnings)

@@ -23,6 +23,7 @@ COMMANDS = [
     "predict",
     "evidence",
     "select",
+    "tune",
     "match-prior",
     "report",
     "runs",
@@ -330,6 +331,15 @@ def test_evidence_and_selection(run):
     first = found["candidates"][0]["evidence"]["value"]
     assert first == pytest.approx(said["value"])
     assert "std 0.01" in run("select", *common, *fixed, *grid, "--method", "exact")
+
+
+def test_tune_writes_a_model_that_fit_takes(run):
+    flags = ("--dataset", "gap", "--set", "data.n=30", "--set", "network.widths=[]")
+    said = run("tune", *flags, "--method", "exact", "--groups", "input")
+    assert "Wrote tuned.toml" in said
+    assert "width layers.0.kernel" in said
+    again = ("--dataset", "gap", "--set", "data.n=30", "--config", "tuned.toml")
+    assert "prior" in run("evidence", *again, "--method", "exact")
 
 
 def test_select_reads_a_grid_from_a_file(run, tmp_path):

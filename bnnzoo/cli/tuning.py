@@ -1,0 +1,87 @@
+"""``bnnzoo tune``: hyper-parameters chosen by the training rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnnzoo.cli import options as o
+from bnnzoo.cli.console import console, facts, print_json, seconds
+from bnnzoo.errors import InputError
+
+SECTION = "tuner"
+
+
+def tune(
+    dataset: o.DatasetFlag = None,
+    target: o.TargetFlag = None,
+    task: o.TaskFlag = None,
+    model: o.ModelFlag = None,
+    network: o.NetworkFlag = None,
+    likelihood: o.LikelihoodFlag = None,
+    method: Annotated[
+        str, typer.Option(help="A name of `bnnzoo list tuners`.", metavar="NAME")
+    ] = "laplace",
+    groups: Annotated[
+        str,
+        typer.Option(help="What shares a width: global, layer, input or unit.", metavar="NAME"),
+    ] = "layer",
+    keep_noise: Annotated[
+        bool, typer.Option("--keep-noise", help="Leave the noise as the model has it.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Default 0.", metavar="N")] = 0,
+    dtype: Annotated[
+        str, typer.Option(help="float32 (default) or float64.", metavar="TYPE")
+    ] = "float32",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="TOML file for the model.", metavar="FILE")
+    ] = Path("tuned.toml"),
+    config: o.ConfigFlag = None,
+    assignments: o.SetFlag = None,
+    as_json: o.JsonFlag = False,
+) -> None:
+    """Tune widths of a Gaussian prior, and the noise, to the data.
+
+    Options of the tuner: --set tuner.structure=kron. The file goes to fit --config.
+    """
+    given = locals()
+    own, others = o.split_section(assignments or [], SECTION)
+    flags = {name: given[name] for name in o.PLACES if name in given}
+    flags = {name: value for name, value in flags.items() if name not in ("seed", "dtype")}
+    tree = o.make_tree(config, flags, others)
+    if o.file_model(tree):
+        raise InputError("tune: a hand-written model has priors of its own; name a network")
+    from bnnzoo.api import plan
+    from bnnzoo.inference import tune as search
+
+    planned = plan(tree)
+    found = search(
+        planned.model,
+        planned.data,
+        method,
+        groups=groups,
+        noise=not keep_noise,
+        seed=seed,
+        dtype=dtype,
+        **own,
+    )
+    found.save(out)
+    if as_json:
+        shown = {name: value for name, value in vars(found).items() if name != "model"}
+        print_json({"out": str(out), "value": found.value, **shown})
+        return
+    rows = [
+        ("model", planned.model.label),
+        ("objective", f"{found.trace[0]:.3f} -> {found.value:.3f} nats ({method})"),
+        ("time", f"{seconds(found.seconds)}, {found.gradients:,} gradients"),
+    ]
+    for name, width in found.widths.items():
+        values = [width] if isinstance(width, float) else width
+        rows.append((f"width {name}", " ".join(f"{v:.3g}" for v in values)))
+    if found.noise_std is not None:
+        rows.append(("noise", f"{found.noise_std:.3g} (modelled units)"))
+    rows += [("warning", line) for line in found.warnings]
+    console().print(facts(rows))
+    console().print(f"Wrote {out}: bnnzoo fit --config {out} --dataset {planned.data.name}")
