@@ -58,7 +58,11 @@ OTHERS += [r"'.*'"]  # axes of an array
 OTHERS += [
     r".*\.ReportRun",
     r".*\.TableEncoding",
+    r".*\.process\.Process",
+    r".*\.empirical\.Law",
+    r".*\.hyper_parameters\.Groups",
     "Draws",
+    "ndarray",
     "Factory",
     r"bnnzoo\.models\.activations",
     "truth",

@@ -148,7 +148,7 @@ class Estimator(ABC):
         Args:
             posterior: at temperatures of 1.
             seed: of every random number.
-            dtype: ``float32`` or ``float64``; the caller is inside :func:`precision` already.
+            dtype: ``float32`` or ``float64``; the caller is inside ``precision`` already.
 
         Raises:
             RunError: it could not be computed.

@@ -64,8 +64,8 @@ class ParameterStatistics:
         fits: every family by maximum likelihood, location 0, in units of the parameter itself.
         family: the one of lowest AIC.
         law: it, as an option of the prior ``empirical``: kernels in units of 1/sqrt(fan-in).
-        df: tail index: degrees of freedom of the Student-t. Its density falls as |w|^-(df + 1);
-            infinite is a Gaussian.
+        df: tail index: degrees of freedom of the Student-t. Its density falls as the power
+            -(df + 1) of the distance; infinite is a Gaussian.
         kurtosis: excess kurtosis.
         initial_df: tail index of kernels before training; NaN of other parameters, which all begin
             at one value.

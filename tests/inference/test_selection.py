@@ -13,6 +13,7 @@ from bnnzoo.errors import InputError, OptionError, RunError
 from bnnzoo.inference import Evidence
 from bnnzoo.inference.evidence import Job
 from bnnzoo.inference.selection import doubts, probabilities
+from bnnzoo.models.simulated import draw_dataset
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _evidence import linear, linear_model
@@ -167,3 +168,66 @@ def test_one_model_that_cannot_be_treated_stops_all_before_any_work(monkeypatch)
     big = bz.make_model(network_options={"widths": [1500]})
     with pytest.raises(InputError, match="need a dense matrix"):
         bz.select({"small": linear_model(), "big": big}, data, "exact")
+
+
+# -- calibration ---------------------------------------------------------------------------------
+
+
+def _standing(models, method, draws, **options):
+    """Of models drawn at random, data drawn from them: hits, chance, and how probable was said.
+
+    Args:
+        models: by name.
+        method: estimator.
+        draws: how many.
+        **options: of the estimator.
+
+    Returns:
+        Whether the true model came first ``(draw,)``, the first one's probability, and the
+        probability of the true one.
+    """
+    rng = np.random.default_rng(0)
+    names, first, said, truth = list(models), [], [], []
+    x = rng.normal(size=(30, 2))
+    for draw in range(draws):
+        name = names[rng.integers(len(names))]
+        data = draw_dataset(models[name], x, seed=draw)
+        found = bz.select(models, data, method, seed=draw, progress=False, **options)
+        first.append(found.candidates[0].name == name)
+        said.append(found.candidates[0].probability)
+        truth.append(next(c.probability for c in found.candidates if c.name == name))
+    return np.array(first), np.array(said), np.array(truth)
+
+
+def _network(widths, std):
+    return bz.make_model(
+        network_options={"widths": widths},
+        prior_options={"std": std},
+        likelihood_options={"noise": "fixed", "noise_std": 0.2},
+    )
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("kind", ["linear", "network"])
+def test_stated_probabilities_are_those_of_being_right(kind, record_property):
+    """200 draws. z of hits minus stated probabilities within 4: one false alarm in 16,000.
+
+    The true model has to be first more often than a third of the time, its chance, by 4 standard
+    errors of a binomial.
+    """
+    if kind == "linear":
+        models = {f"std {std}": linear_model(std=std) for std in (0.3, 1.0, 3.0)}
+        first, said, truth = _standing(models, "exact", 200)
+    else:
+        models = {
+            "linear": _network([], 1.0),
+            "3 units": _network([3], 1.0),
+            "3 wild units": _network([3], 4.0),
+        }
+        first, said, truth = _standing(models, "stepping-stone", 200)
+    z = (first - said).sum() / math.sqrt((said * (1 - said)).sum())
+    record_property("true model first", round(float(first.mean()), 3))
+    record_property("z of calibration", round(float(z), 2))
+    record_property("mean probability of the true model", round(float(truth.mean()), 3))
+    assert abs(z) < 4
+    assert first.mean() > 1 / 3 + 4 * math.sqrt(2 / 9 / 200)
