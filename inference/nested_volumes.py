@@ -65,7 +65,9 @@ def evidence(deaths: Deaths, rng: np.random.Generator, simulations: int = 200) -
     for number in range(simulations):
         log_shrink = -rng.standard_exponential(len(logs)) / alive
         log_volume = np.concatenate([[0.0], np.cumsum(log_shrink)[:-1]])
-        weights = logs + log_volume + np.log(-np.expm1(log_shrink))
+        shells = np.log(-np.expm1(log_shrink))
+        shells[-1] = 0.0  # the last point has all that is left
+        weights = logs + log_volume + shells
         found[number] = logsumexp(weights)
         shares = np.exp(weights - found[number])
         carried = shares > 0

@@ -145,7 +145,7 @@ class BridgeEvidence(Estimator):
 def _log_ratios(
     posterior: Posterior, mixture: Mixture, us: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """log p(y, u) - log q(u) and log p(y | u) of points ``(draw, dim)``, ``(draw,)`` each."""
+    """Both log p(y, u) - log q(u) and log p(y | u) ``(draw,)`` of points ``(draw, dim)``."""
     density, likelihood = jax.device_get(_densities(posterior, jnp.asarray(us, posterior.x.dtype)))
     # The densities are of the rounded points that the model saw.
     return density - mixture.log_density(us), np.asarray(likelihood, np.float64)

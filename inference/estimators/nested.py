@@ -31,6 +31,9 @@ LEAST_SLICES = 10
 RARE = 1e-4
 """Probability under which the ranks of new points are taken for not uniform."""
 
+UNLIKELY = 1e-3
+"""Probability under which runs are taken to differ by more than their errors."""
+
 FAILED = 0.01
 """Share of slices that may find no point."""
 
@@ -38,15 +41,17 @@ FAILED = 0.01
 class NestedOptions(Options):
     """Options of ``nested``."""
 
-    live: Annotated[int, Field(ge=20)] = Field(400, description="Live points of each run.")
-    batch: Count = Field(40, description="Points replaced at a time; at most half of the live.")
+    live: Annotated[int, Field(ge=20)] = Field(250, description="Live points of each run.")
+    batch: Count = Field(25, description="Points replaced at a time; at most half of the live.")
     slices: Count | None = Field(
         None, description="Slices that take a copy to a new point; None: 2 for each coordinate."
     )
     remaining: Fraction = Field(
         1e-3, description="Stop once the live points can add no more than this share of Z."
     )
-    repeats: Count = Field(2, description="Independent runs, merged into one.")
+    repeats: Count = Field(
+        4, description="Independent runs, merged into one; by their spread the error is checked."
+    )
     most_nats: Count = Field(
         500, description="Stop there: log of the prior volume over that of the live points."
     )
@@ -137,11 +142,12 @@ def _warnings(found: dict[str, Any], each: list[Volumes], unfinished: int) -> tu
     if len(each) > 1:
         spread = float(np.std([run.log_z for run in each], ddof=1))
         expected = float(np.sqrt(np.mean([run.standard_error**2 for run in each])))
-        # Under the stated errors: 3 in 1,000 of two runs, fewer of more.
-        if spread > 3.0 * expected:
+        free = len(each) - 1
+        if stats.chi2.sf(free * (spread / expected) ** 2, free) < UNLIKELY:
             said.append(
-                f"runs differ by more than their errors allow ({spread:.2g} against "
-                f"{expected:.2g}): they lost different modes; raise live"
+                f"the runs' log Z spread by {spread:.2g} nats, which their errors put at "
+                f"{expected:.2g}: the standard error is too small; raise slices, or live if "
+                "modes are lost"
             )
     return tuple(said)
 
@@ -247,8 +253,9 @@ def _run(estimator: Nested, posterior: Posterior, key: Array) -> dict[str, Array
     facts={
         "number": "consistent",
         "standard error": "of the prior volumes, simulated; about sqrt(information / live points)",
-        "wrong when": "new points stay near the copies they start from (rank_p_value), or a mode "
-        "holds too few live points to survive",
+        "wrong when": "new points stay near the copies they start from (then runs differ, and ranks "
+        "are not uniform: rank_p_value), or a mode holds too few live points "
+        "to survive",
         "choose it": "few weights, and a check of smc that shares nothing with it",
     },
     notes="Live points are drawn from the prior; the lowest likelihoods die and are replaced by "

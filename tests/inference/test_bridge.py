@@ -137,7 +137,7 @@ def test_a_bridge_counts_every_arrangement():
 
 @pytest.mark.validate
 def test_bridges_are_calibrated_on_a_network(record_property):
-    """20 seeds of two tanh units: mean of z within 4 / sqrt(20), its std within 0.5 and 1.5, 3 errors."""
+    """20 seeds: mean of z within 4 / sqrt(20), std within 0.5 and 1.5, three of its errors."""
     z = []
     for seed in range(20):
         model, data, truth = tanh_unit_pair(seed)
