@@ -44,7 +44,7 @@ class NestedOptions(Options):
     live: Annotated[int, Field(ge=20)] = Field(250, description="Live points of each run.")
     batch: Count = Field(25, description="Points replaced at a time; at most half of the live.")
     slices: Count | None = Field(
-        None, description="Slices that take a copy to a new point; None: 2 for each coordinate."
+        None, description="Slices that take a copy to a new point; None: 4 for each coordinate."
     )
     remaining: Fraction = Field(
         1e-3, description="Stop once the live points can add no more than this share of Z."
@@ -143,7 +143,7 @@ def _warnings(found: dict[str, Any], each: list[Volumes], unfinished: int) -> tu
         spread = float(np.std([run.log_z for run in each], ddof=1))
         expected = float(np.sqrt(np.mean([run.standard_error**2 for run in each])))
         free = len(each) - 1
-        if stats.chi2.sf(free * (spread / expected) ** 2, free) < UNLIKELY:
+        if expected > 0 and stats.chi2.sf(free * (spread / expected) ** 2, free) < UNLIKELY:
             said.append(
                 f"the runs' log Z spread by {spread:.2g} nats, which their errors put at "
                 f"{expected:.2g}: the standard error is too small; raise slices, or live if "
@@ -156,7 +156,7 @@ def _warnings(found: dict[str, Any], each: list[Volumes], unfinished: int) -> tu
 def _run(estimator: Nested, posterior: Posterior, key: Array) -> dict[str, Array]:
     live, batch = estimator.live, estimator.batch
     most = -(-estimator.most_nats * live // batch)
-    slices = estimator.slices or max(LEAST_SLICES, 2 * posterior.dimension)
+    slices = estimator.slices or max(LEAST_SLICES, 4 * posterior.dimension)
 
     def point(u: Array, loglikelihood_birth: Array | float = jnp.nan) -> StateWithLogLikelihood:
         likelihood = posterior.log_likelihood(u)
@@ -253,9 +253,8 @@ def _run(estimator: Nested, posterior: Posterior, key: Array) -> dict[str, Array
     facts={
         "number": "consistent",
         "standard error": "of the prior volumes, simulated; about sqrt(information / live points)",
-        "wrong when": "new points stay near the copies they start from (then runs differ, and ranks "
-        "are not uniform: rank_p_value), or a mode holds too few live points "
-        "to survive",
+        "wrong when": "new points stay near the copies they start from (runs then differ, and "
+        "ranks are not uniform: rank_p_value), or a mode holds too few live points to survive",
         "choose it": "few weights, and a check of smc that shares nothing with it",
     },
     notes="Live points are drawn from the prior; the lowest likelihoods die and are replaced by "
