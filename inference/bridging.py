@@ -9,6 +9,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
 
+LEAST_OVERLAP = 0.02
+"""Overlap under which few draws lie where the two densities meet."""
+
 
 class Bridge(NamedTuple):
     """The normaliser of a density by draws from it and from one whose normaliser is known.
@@ -34,7 +37,8 @@ def bridge(target: np.ndarray, proposal: np.ndarray) -> Bridge:
 
     Args:
         target: log p(u) - log q(u) at draws from p ``(chain, draw)``, p without its normaliser.
-        proposal: the same at independent draws from q ``(draw,)``; minus infinity where p is 0.
+        proposal: the same at draws from q, ``(draw,)`` independent ones or ``(chain, draw)``;
+            minus infinity where p is 0.
 
     Returns:
         log Z with the standard error of its relative mean squared error, which counts the draws
@@ -52,7 +56,7 @@ def bridge(target: np.ndarray, proposal: np.ndarray) -> Bridge:
 
     if not np.isfinite(proposal).any():
         raise ValueError("no draw of the proposal has positive density")
-    ones, others = target.ravel(), proposal
+    ones, others = target.ravel(), proposal.ravel()
     count = min(max(float(array_stats.ess(target, method="mean")), 1.0), float(ones.size))
     tilt = np.log(count) - np.log(others.size)  # log of s1 / s2
     share = count / (count + others.size)  # s1
@@ -68,15 +72,20 @@ def bridge(target: np.ndarray, proposal: np.ndarray) -> Bridge:
     ends = np.concatenate([ones, others[np.isfinite(others)]])
     width = 10.0 + float(np.ptp(ends))
     log_z = float(brentq(gap, ends.min() - width, ends.max() + width, xtol=1e-10))
-    upper = expit(others - log_z + tilt) / share
+    upper = expit(proposal - log_z + tilt) / share
     lower = expit(-(target - log_z + tilt)) / (1.0 - share)
-    effective = float(array_stats.ess(lower, method="mean")) if np.ptp(lower) > 0 else ones.size
-    terms = (_relative_variance(upper) / upper.size, _relative_variance(lower) / effective)
+    effective, counted = (
+        float(array_stats.ess(values, method="mean"))
+        if values.ndim == 2 and np.ptp(values) > 0
+        else float(values.size)
+        for values in (lower, upper)
+    )
+    terms = (_relative_variance(upper) / counted, _relative_variance(lower) / effective)
     return Bridge(
         log_z,
         float(np.sqrt(sum(terms))),
         float(lower.mean()),
-        (float(effective), float(upper.sum() ** 2 / np.sum(upper**2))),
+        (effective, float(upper.sum() ** 2 / np.sum(upper**2))),
     )
 
 

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from bnnzoo import registry
-from bnnzoo.errors import RunError, UnknownNameError
-from bnnzoo.inference.backend import Backend
-from bnnzoo.inference.bridging import Mixture, bridge, fit_mixture
-from bnnzoo.inference.chains import Chains
+from bnnzoo.errors import RunError
+from bnnzoo.inference.bridging import LEAST_OVERLAP, Mixture, bridge, fit_mixture
 from bnnzoo.inference.evidence import Estimate, Estimator
-from bnnzoo.inference.loop import run_chains
+from bnnzoo.inference.posterior_draws import (
+    LARGEST_RHAT,
+    DrawsOptions,
+    Sampler,
+    largest_rhat,
+    sampler_of,
+)
 from bnnzoo.inference.symmetries import gathered, hidden_layers, log_arrangements, nearest
 from bnnzoo.models.posterior import Posterior
-from bnnzoo.options import Count, Options
+from bnnzoo.options import Count
 from bnnzoo.registry import register
-
-SAMPLERS = ("nuts", "hmc")
-"""Backends whose chains it starts from."""
-
-LARGEST_RHAT = 1.05
-"""Above it chains have not drawn from one distribution."""
 
 FEWEST_EFFECTIVE = 100
 """Effective draws under which a standard error is not to be trusted itself."""
@@ -35,30 +32,13 @@ FEWEST_EFFECTIVE = 100
 DIVERGENT = 0.005
 """Share of divergent draws from which on a part of the posterior may have been left out."""
 
-LEAST_OVERLAP = 0.02
-"""Overlap under which few draws lie where the two densities meet."""
 
-
-class BridgeOptions(Options):
+class BridgeOptions(DrawsOptions):
     """Options of ``bridge``."""
 
-    backend: str = Field("nuts", description="The sampler: " + ", ".join(SAMPLERS) + ".")
-    chains: Annotated[int, Field(ge=2)] = Field(4, description="Independent chains.")
-    draws: Annotated[int, Field(ge=100)] = Field(
-        1000, description="Kept draws of each: the proposal is fitted to the first half."
-    )
-    warmup: Count = Field(1000, description="Warm-up steps of each.")
     components: Count = Field(
         8, description="Most Gaussians of the proposal; held-out draws say how many there are."
     )
-    options: dict[str, Any] = Field({}, description="Options of the sampler, by name.")
-
-    @field_validator("backend")
-    @classmethod
-    def _known(cls, given: str) -> str:
-        if given not in SAMPLERS:
-            raise ValueError(str(UnknownNameError("sampler", given, SAMPLERS)))
-        return given
 
 
 @dataclass(frozen=True)
@@ -75,36 +55,20 @@ class BridgeEvidence(Estimator):
     draws alone.
     """
 
-    backend: Backend
-    chains: int
-    draws: int
-    warmup: int
+    sampler: Sampler
     components: int
 
     kind = "consistent"
 
     def check(self, posterior: Posterior) -> None:
         """What the backend refuses."""
-        self.backend.check(posterior)
+        self.sampler.backend.check(posterior)
 
     def estimate(self, posterior: Posterior, seed: int, dtype: str) -> Estimate:
         """One bridge, with the standard error of its relative mean squared error."""
-        chains = run_chains(
-            self.backend.planned(self.warmup),
-            posterior,
-            chains=self.chains,
-            draws=self.draws,
-            warmup=self.warmup,
-            seed=seed,
-            dtype=dtype,
-        )
-        us = np.asarray(chains.u.all(), np.float64)
-        going = np.isfinite(us).all((1, 2))
-        if going.sum() < 2:
-            raise RunError(f"bridge: {going.sum()} of {self.chains} chains stayed finite; 2 needed")
-        us, lp = us[going], np.asarray(chains.stats["lp"], np.float64)[going]
-        half = self.draws // 2
-        first, second = us[:, :half], us[:, half : 2 * half]
+        drawn = self.sampler(posterior, seed, dtype)
+        lp, half = drawn.lp, drawn.lp.shape[1] // 2
+        first, second = drawn.u[:, :half], drawn.u[:, half : 2 * half]
         layers = hidden_layers(posterior)
         fitting = first.reshape(-1, posterior.dimension)
         reference = gathered(layers, fitting, fitting[np.argmax(lp[:, :half])])
@@ -122,10 +86,10 @@ class BridgeEvidence(Estimator):
             )
         shape = second.shape[:2]
         found = bridge(target.reshape(shape), ratios)
-        rhat = _rhat(lp, likelihood.reshape(shape), target.reshape(shape))
+        rhat = largest_rhat(lp, likelihood.reshape(shape), target.reshape(shape))
         diagnostics = {
             "rhat": rhat,
-            "divergent": float(np.nanmean(chains.stats["diverging"])),
+            "divergent": drawn.divergent,
             "overlap": found.overlap,
             "effective_draws": found.effective[0],
             "effective_proposals": found.effective[1],
@@ -136,9 +100,9 @@ class BridgeEvidence(Estimator):
         return Estimate(
             found.log_z + log_arrangements(layers),
             found.standard_error,
-            _gradients(self.backend, chains),
+            drawn.gradients,
             diagnostics,
-            _warnings(chains, int(going.size - going.sum()), diagnostics),
+            _warnings(drawn.lost, diagnostics),
         )
 
 
@@ -159,23 +123,7 @@ def _densities(posterior: Posterior, us: Array) -> tuple[Array, Array]:
     return jax.lax.map(both, us, batch_size=32)
 
 
-def _rhat(*values: np.ndarray) -> float:
-    """The largest of scalars ``(chain, draw)``: weights may differ where functions do not."""
-    from arviz_stats.base import array_stats
-
-    return max(float(array_stats.rhat(value)) for value in values)
-
-
-def _gradients(backend: Backend, chains: Chains) -> int:
-    spent = [chains.stats, chains.warmup_stats]
-    return sum(
-        backend.gradients({name: values[c] for name, values in stats.items()})
-        for stats in spent
-        for c in range(chains.u.shape[0])
-    )
-
-
-def _warnings(chains: Chains, lost: int, found: dict[str, Any]) -> tuple[str, ...]:
+def _warnings(lost: int, found: dict[str, Any]) -> tuple[str, ...]:
     said = []
     if lost:
         said.append(f"{lost} chains turned NaN and were left out")
@@ -226,6 +174,4 @@ def _warnings(chains: Chains, lost: int, found: dict[str, Any]) -> tuple[str, ..
 )
 def bridge_sampling(options: BridgeOptions) -> BridgeEvidence:
     """The estimator of these options."""
-    backend: Backend = registry.get("backends", options.backend).build(options.options, "options")
-    sizes = (options.chains, options.draws, options.warmup, options.components)
-    return BridgeEvidence(backend, *sizes)
+    return BridgeEvidence(sampler_of(options), options.components)

@@ -81,3 +81,16 @@ def tanh_unit_pair(seed, rows=20):
         likelihood_options={"noise": "fixed", "noise_std": NOISE},
     )
     return model, data, float(truth)
+
+
+def left_out_truth(data):
+    """Each log p(y_i | other rows) of :func:`linear_model`, by its covariance.
+
+    Args:
+        data: of that model.
+    """
+    x, y = data.x, data.y
+    covariance = x @ x.T / x.shape[1] + 1.0 + NOISE**2 * np.eye(len(y))
+    inverse = np.linalg.inv(covariance)
+    variance = 1.0 / np.diag(inverse)
+    return stats.norm.logpdf(inverse @ y * variance, 0.0, np.sqrt(variance))
