@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.optimize import linear_sum_assignment
 
 from bnnzoo.models.handwritten import HandwrittenModel
 from bnnzoo.models.networks.mlp import MLP, MLPOptions
@@ -86,6 +87,82 @@ def rearranged(layers: tuple[HiddenLayer, ...], u: Array, key: Array) -> Array:
         for index in (layer.ingoing, layer.outgoing):
             u = u.at[index].set((signs[:, None] * u[index])[order])
     return u
+
+
+class Reference(NamedTuple):
+    """Where the units of each place are expected: a mean and a width for every coordinate.
+
+    Attributes:
+        centre: ``(dim,)``.
+        width: ``(dim,)``, positive.
+    """
+
+    centre: np.ndarray
+    width: np.ndarray
+
+
+def nearest(
+    layers: tuple[HiddenLayer, ...], us: np.ndarray, reference: Reference
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of all equivalent points the one nearest to a reference.
+
+    The points that are their own nearest form a domain with exactly one point of every generic set
+    of equivalent ones. Layer by layer the best arrangement is an assignment problem. A layer is
+    judged by what no arrangement of a later one changes: its outgoing weights count only where they
+    lead into no other of these layers, its ingoing ones once the layers before are in place.
+
+    Args:
+        layers: from :func:`hidden_layers`.
+        us: unconstrained ``(draw, dim)``.
+        reference: what is near; distances are in its widths.
+
+    Returns:
+        The nearest points ``(draw, dim)``, and which of them are not what was given ``(draw,)``.
+    """
+    found = np.array(us)
+    moved = np.zeros(len(found), bool)
+    for number, layer in enumerate(layers):
+        later = {i for other in layers[number + 1 :] for i in other.ingoing.ravel()}
+        index = layer.ingoing
+        if later.isdisjoint(layer.outgoing.ravel()):
+            index = np.concatenate([layer.ingoing, layer.outgoing], axis=1)
+        whole = np.concatenate([layer.ingoing, layer.outgoing], axis=1)
+        centre, width = reference.centre[index], reference.width[index]
+        for change, u in enumerate(found):
+            units = u[index][:, None, :]
+            cost = (((units - centre) / width) ** 2).sum(-1)
+            signs = np.ones_like(cost)
+            if layer.odd:
+                turned = (((-units - centre) / width) ** 2).sum(-1)
+                signs = np.where(turned < cost, -1.0, 1.0)
+                cost = np.minimum(cost, turned)
+            unit, place = linear_sum_assignment(cost)
+            sign = signs[unit, place]
+            if np.any(unit != place) or np.any(sign < 0):
+                u[whole[place]] = sign[:, None] * u[whole[unit]]
+                moved[change] = True
+    return found, moved
+
+
+def gathered(
+    layers: tuple[HiddenLayer, ...], us: np.ndarray, start: np.ndarray, rounds: int = 20
+) -> Reference:
+    """A reference about which draws lie as close together as arranging them can bring them.
+
+    Args:
+        layers: from :func:`hidden_layers`.
+        us: unconstrained draws ``(draw, dim)``.
+        start: the first centre ``(dim,)``.
+        rounds: most times that draws are arranged and their means and widths taken anew.
+    """
+    reference = Reference(start, np.maximum(us.std(0), 1e-12))
+    for _ in range(rounds if layers else 1):
+        us, moved = nearest(layers, us, reference)
+        floor = 1e-3 * max(float(us.std(0).max()), 1e-9)
+        reference = Reference(us.mean(0), np.maximum(us.std(0), floor))
+        if not moved.any():
+            break
+    return reference
 
 
 def _of_mlp(posterior: Posterior) -> list[HiddenLayer]:
