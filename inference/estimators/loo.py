@@ -87,8 +87,8 @@ class LeaveOneOut(Estimator):
         moved = 0
         if self.matching:
             points = _arranged(posterior, us, lp.ravel()) if np.any(first > AIM) else us
-            for i in np.flatnonzero(first > AIM):
-                closer = matched(points, _densities_of(posterior, int(i)), AIM)
+            for i in np.flatnonzero(first > AIM).tolist():
+                closer = matched(points, _densities_of(posterior, i), AIM)
                 if closer.khat < rows[i].khat:
                     rows[i], moved = closer, moved + 1
         khats = np.array([row.khat for row in rows])
