@@ -224,6 +224,7 @@ def test_the_seed_may_be_a_random_state_and_defaults_to_numpys():
     assert made[0] == 5 and made[1] == made[2] and made[3] != made[4]
 
 
+@pytest.mark.validate
 def test_several_outputs_keep_their_order_and_units():
     x, y = line()
     both = np.column_stack([y, 1e-3 * x[:, 1]])

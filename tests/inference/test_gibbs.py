@@ -195,6 +195,7 @@ def test_a_variance_that_parameters_share_counts_all_of_them(share, T, L):
             np.testing.assert_allclose((shape[k], rate[k]), expected, rtol=1e-9)
 
 
+@pytest.mark.validate
 def test_noise_and_a_vector_of_variances_are_blocks_too():
     """n residuals count for n/(2 T L); each element of a vector has weights of its own."""
 

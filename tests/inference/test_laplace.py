@@ -312,6 +312,7 @@ def only_the_sum(x, y=None):
     numpyro.sample("y", dist.Normal((a + b) * x[:, 0], 1.0), obs=y)
 
 
+@pytest.mark.validate
 def test_a_hessian_that_is_not_positive_definite_is_flagged():
     """One direction of two is flat; it gets unit precision, the other that of the data."""
     data = forms.regression_data()
@@ -392,6 +393,7 @@ def test_closed_form_moments_are_those_of_the_draws(run):
         probit_probabilities(run, x)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     "likelihood", ["bernoulli", pytest.param("categorical", marks=pytest.mark.validate)]
 )

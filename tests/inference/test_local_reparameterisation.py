@@ -50,6 +50,7 @@ def bounds_and_gradients(post, key, local):
     return jax.lax.map(one, jax.random.split(key, DRAWS), batch_size=1000)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     "options", [NETWORKS[0], *(pytest.param(o, marks=pytest.mark.validate) for o in NETWORKS[1:])]
 )

@@ -70,8 +70,8 @@ def test_placed_widths_are_those_of_the_model(groups):
     [
         ("full", "input", None),
         ("kron", "input", None),
-        ("diagonal", "unit", None),
-        ("last-layer", "layer", None),
+        pytest.param("diagonal", "unit", None, marks=pytest.mark.validate),
+        pytest.param("last-layer", "layer", None, marks=pytest.mark.validate),
         pytest.param("kron", "layer", "categorical", marks=pytest.mark.validate),
         pytest.param("full", "layer", "categorical", marks=pytest.mark.validate),
     ],
