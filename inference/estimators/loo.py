@@ -87,8 +87,8 @@ class LeaveOneOut(Estimator):
         moved = 0
         if self.matching:
             points = _arranged(posterior, us, lp.ravel()) if np.any(first > AIM) else us
-            for i in np.flatnonzero(first > AIM):
-                closer = matched(points, _densities_of(posterior, int(i)), AIM)
+            for i in np.flatnonzero(first > AIM).tolist():
+                closer = matched(points, _densities_of(posterior, i), AIM)
                 if closer.khat < rows[i].khat:
                     rows[i], moved = closer, moved + 1
         khats = np.array([row.khat for row in rows])
@@ -105,7 +105,7 @@ class LeaveOneOut(Estimator):
                 apart.append(i)
         by_weights = [row for i, row in enumerate(rows) if i not in refitted]
         standard_error = float(np.sqrt(variance + _error(by_weights, shape) ** 2))
-        left = [int(i) for i in np.flatnonzero(khats > limit) if i not in refitted]
+        left = [i for i in np.flatnonzero(khats > limit).tolist() if i not in refitted]
         rhat = largest_rhat(lp, likelihood.sum(1).reshape(shape))
         diagnostics = {
             "rhat": rhat,
