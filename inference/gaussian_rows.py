@@ -41,7 +41,7 @@ class GaussianRows(NamedTuple):
     curvatures: np.ndarray
 
     @property
-    def size(self) -> int:
+    def number(self) -> int:
         """Rows."""
         return len(self.values)
 
@@ -81,7 +81,7 @@ def gaussian_rows(posterior: Posterior, what: str) -> GaussianRows:
     there, seen = jax.device_get(_densities(posterior, jnp.asarray(us)))
     bent = np.einsum("si,ij,sj->s", us, made.precision, us)
     off = [_off(there, made.value + us @ made.slope - 0.5 * bent)]
-    off += [_off(seen[:, i], made.log_likelihood(i, us)) for i in range(made.size)]
+    off += [_off(seen[:, i], made.log_likelihood(i, us)) for i in range(made.number)]
     if not max(off) <= AGREES:
         raise InputError(
             f"{what}: the log posterior is not quadratic in the weights: it is for models that "

@@ -48,13 +48,15 @@ class LeaveOut(Estimator):
     def estimate(self, posterior: Posterior, seed: int, dtype: str) -> Estimate:
         """All sets, or as many random ones as were asked for."""
         rows = gaussian_rows(posterior, "leave-p-out")
-        total = math.comb(rows.size, self.held_out)
+        total = math.comb(rows.number, self.held_out)
         if total <= self.sets:
-            kept = [_rest(rows, s) for s in itertools.combinations(range(rows.size), self.held_out)]
+            kept = [
+                _rest(rows, s) for s in itertools.combinations(range(rows.number), self.held_out)
+            ]
         else:
             rng = np.random.default_rng(seed)
-            kept = [rng.permutation(rows.size)[self.held_out :] for _ in range(self.sets)]
-        whole = rows.log_z(np.arange(rows.size))
+            kept = [rng.permutation(rows.number)[self.held_out :] for _ in range(self.sets)]
+        whole = rows.log_z(np.arange(rows.number))
         found = whole - np.array([rows.log_z(rest) for rest in kept])
         every = total <= self.sets
         error = 0.0 if every else float(found.std(ddof=1) / np.sqrt(len(found)))
@@ -63,7 +65,7 @@ class LeaveOut(Estimator):
 
 
 def _rest(rows: GaussianRows, held_out: tuple[int, ...]) -> np.ndarray:
-    return np.setdiff1d(np.arange(rows.size), held_out)
+    return np.setdiff1d(np.arange(rows.number), held_out)
 
 
 @register(

@@ -105,7 +105,7 @@ class LeaveOneOut(Estimator):
                 apart.append(i)
         by_weights = [row for i, row in enumerate(rows) if i not in refitted]
         standard_error = float(np.sqrt(variance + _error(by_weights, shape) ** 2))
-        left = [int(i) for i in np.flatnonzero(khats > limit) if i not in refitted]
+        left = [i for i in np.flatnonzero(khats > limit).tolist() if i not in refitted]
         rhat = largest_rhat(lp, likelihood.sum(1).reshape(shape))
         diagnostics = {
             "rhat": rhat,

@@ -43,13 +43,13 @@ class TrainingSpeed(Estimator):
         """The mean over groups, which are independent."""
         rows = gaussian_rows(posterior, "training-speed")
         rng = np.random.default_rng(seed)
-        order = rng.permutation(rows.size)
+        order = rng.permutation(rows.number)
         gains = _gains(rows, order, self.k, self.groups, rng)
         totals = gains.sum(1)
         diagnostics = {
-            "log_evidence": rows.log_z(np.arange(rows.size)),
+            "log_evidence": rows.log_z(np.arange(rows.number)),
             "one_draw": one_draw(rows, order),
-            "last_quarter": float(gains[:, -max(rows.size // 4, 1) :].sum(1).mean()),
+            "last_quarter": float(gains[:, -max(rows.number // 4, 1) :].sum(1).mean()),
         }
         error = float(totals.std(ddof=1) / np.sqrt(self.groups))
         return Estimate(float(totals.mean()), error, 0, diagnostics)
@@ -67,7 +67,7 @@ def _gains(
     dim, draws = len(rows.slope), k * groups
     noise = rng.standard_normal((draws, dim)) @ np.linalg.cholesky(rows.precision).T
     slope, precision = rows.slope + noise, rows.precision.copy()
-    found = np.empty((groups, rows.size))
+    found = np.empty((groups, rows.number))
     for place, row in enumerate(order):
         us = np.linalg.solve(precision, slope.T).T
         seen = rows.log_likelihood(int(row), us).reshape(groups, k)
