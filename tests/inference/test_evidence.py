@@ -98,6 +98,7 @@ def test_a_mean_of_estimates_is_taken_before_the_logarithm():
 # -- arrangements of hidden units ----------------------------------------------------------------
 
 
+@pytest.mark.validate
 def test_rearranged_networks_are_the_same_function():
     _, data, _ = linear(3, 0)
     model = bz.make_model("mlp", network_options={"widths": [4, 3], "activation": "tanh"})

@@ -184,6 +184,7 @@ def test_equal_rows_are_a_kronecker_product_in_every_mlp(options):
     assert any(alone) == (options.get("parameterisation") == "ntk")
 
 
+@pytest.mark.validate
 def test_prior_precisions_that_differ_between_rows_stay_exact():
     """H of a spectrum is A kron B + prior, kernels and biases of different widths; to 1e-9."""
     random = np.random.default_rng(SEED)

@@ -123,6 +123,7 @@ def test_loo_of_linear_models(seed):
     )
 
 
+@pytest.mark.validate
 def test_a_row_is_sampled_anew_where_asked():
     data = _with_outlier(9)
     left = bz.log_evidence(linear_model(), data, "loo", matching=False, **SHORT)

@@ -113,6 +113,7 @@ def _cut_evidence(threshold, slope, **options):
         return bz.log_evidence(_cut, data, "nested", **SMALL, **options)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("seed", range(3))
 def test_a_region_without_likelihood_has_its_volume(seed):
     """84 % of the prior has none: 200 live points, 4 errors; one run in 16,000 fails."""

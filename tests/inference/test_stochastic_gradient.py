@@ -180,6 +180,7 @@ def springenberg(e, curvature, metric, taken_off, friction=0.2):
     return force, np.vstack([s, s]), np.vstack([noise, noise])
 
 
+@pytest.mark.validate
 def test_sghmc_meets_its_law_with_a_metric_and_its_batches_noise_taken_off():
     """And the noise that is taken off leaves variances nearer the target than without."""
     metric = np.array([0.5, 0.05])

@@ -253,6 +253,7 @@ def small_network(**prior):
     return bz.make_model("mlp", prior.pop("name", "gaussian"), "gaussian", **options)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     "T",
     [

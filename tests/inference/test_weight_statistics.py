@@ -253,6 +253,7 @@ def found():
     return bz.weight_statistics(cnn(), DATA, 6, steps=30, batch_size=10, resamples=20, seed=SEED)
 
 
+@pytest.mark.validate
 def test_networks_are_independent_and_begin_without_tails_or_correlation(found):
     kernel = found.parameters["convs.0.kernel"]
     assert found.weights["convs.0.kernel"].shape == (6, 3, 3, 1, 12)
