@@ -291,7 +291,8 @@ def independent(posterior: Posterior, where: np.ndarray) -> bool:
 def reference_precision(posterior: Posterior, u: Array, where: np.ndarray) -> Array:
     """What the prior's own spread says of a coordinate, ``(k,)``: 1 / (T variance); traced.
 
-    1 where a coordinate is not the value of its site, or its prior has no finite variance.
+    1 where a coordinate is not the value of its site, or its prior has no finite variance, or one
+    that NumPyro does not know.
     """
     seen = posterior._score(u)
     parts = []

@@ -23,12 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bnnzoo.errors import RunError
 from bnnzoo.inference.backend import Backend, Flag, Stage
 from bnnzoo.inference.chains import ChainResult, Chains, gather
 from bnnzoo.inference.checkpoint import Checkpoint
 from bnnzoo.inference.precision import precision, strongly_typed
-from bnnzoo.inference.start import ATTEMPTS, climb_best, culprit, find_candidates
+from bnnzoo.inference.start import find_start
 from bnnzoo.models.posterior import Posterior
 
 SEGMENT_STEPS = 100
@@ -71,12 +70,6 @@ def chains_on_threads() -> bool:
 def segment_steps(dimension: int) -> int:
     """Steps of one segment: a function of the model alone, so that programs are shared."""
     return int(np.clip(SEGMENT_BYTES // (4 * dimension), 1, SEGMENT_STEPS))
-
-
-# It runs once a chain and its random draws are long to compile: unoptimised, that takes half the
-# time. Backends share it.
-_find_candidates = jax.jit(find_candidates, compiler_options={"xla_backend_optimization_level": 0})
-_climb_best = jax.jit(climb_best)
 
 
 @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -372,12 +365,5 @@ def _resume_or_start(
         result = ChainResult(jax.eval_shape(_init, backend, posterior, here))
         if checkpoint.load_into(chain, result):
             return result
-    for attempt in range(ATTEMPTS):
-        own = jax.random.fold_in(key, attempt) if attempt else key
-        u, value = _find_candidates(posterior, own)
-        if np.isfinite(value[0]):
-            return ChainResult(_init(backend, posterior, _climb_best(posterior, u)))
-    raise RunError(
-        f"chain {chain}: no starting point of positive density among the prior's draws: "
-        f"{culprit(posterior, key)}"
-    )
+    u = find_start(posterior, key, f"chain {chain}")
+    return ChainResult(_init(backend, posterior, u))

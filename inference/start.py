@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from bnnzoo.errors import RunError
 from bnnzoo.models import score
 from bnnzoo.models.posterior import Posterior
 
@@ -89,6 +90,34 @@ def climb(posterior: Posterior, u: Array) -> tuple[Array, Array]:
     start = (u, optimiser.init(u), u, jnp.asarray(-jnp.inf, u.dtype))
     (_, _, best, highest), _ = jax.lax.scan(step, start, None, CLIMB_STEPS)
     return best, highest
+
+
+# It runs once a chain and its random draws are long to compile: unoptimised, that takes half the
+# time. Backends share both programs.
+_find_candidates = jax.jit(find_candidates, compiler_options={"xla_backend_optimization_level": 0})
+_climb_best = jax.jit(climb_best)
+
+
+def find_start(posterior: Posterior, key: Array, who: str) -> Array:
+    """Where to begin: the end of the best climb from draws of the prior ``(dim,)``.
+
+    Args:
+        posterior: the target.
+        key: typed key.
+        who: asks, for the message.
+
+    Raises:
+        RunError: no draw has positive density; the site to blame is named.
+    """
+    for attempt in range(ATTEMPTS):
+        own = jax.random.fold_in(key, attempt) if attempt else key
+        u, value = _find_candidates(posterior, own)
+        if np.isfinite(value[0]):
+            return _climb_best(posterior, u)
+    raise RunError(
+        f"{who}: no starting point of positive density among the prior's draws: "
+        f"{culprit(posterior, key)}"
+    )
 
 
 def culprit(posterior: Posterior, key: Array) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import optax
 
 from bnnzoo import registry
 from bnnzoo.errors import DataWarning, InputError, OptionError, RunError, hint
@@ -27,6 +28,20 @@ if TYPE_CHECKING:
 
 FARTHEST = float(np.log(1e4))
 """A logarithm stays within this of where it began: beyond, nothing changes any more."""
+
+
+ADAM = optax.scale_by_adam(b1=0.8, b2=0.95)
+"""Of few, smooth numbers: it forgets sooner than with weights."""
+
+
+def falling(rate: float, rounds: int) -> np.ndarray:
+    """Learning rates that fall to a tenth along a cosine ``(round,)``.
+
+    Args:
+        rate: the first.
+        rounds: their number.
+    """
+    return rate * (0.1 + 0.9 * 0.5 * (1.0 + np.cos(np.pi * np.arange(rounds) / rounds)))
 
 
 class Found(NamedTuple):

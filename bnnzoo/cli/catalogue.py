@@ -40,7 +40,6 @@ _FLAGS |= {
 _SECTIONS = {
     "backends": "inference",
     "datasets": "data",
-    "estimators": "evidence",
 }
 _COMMANDS = {"processes": "match-prior", "estimators": "evidence", "tuners": "tune"}
 

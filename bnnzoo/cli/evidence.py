@@ -13,7 +13,7 @@ from bnnzoo.cli.userfile import load_function
 if TYPE_CHECKING:
     from bnnzoo.inference import Evidence
 
-SECTION = "evidence"
+SECTION = "estimator"
 
 
 def evidence(
@@ -37,7 +37,7 @@ def evidence(
 ) -> None:
     """Estimate the log evidence of a model on the training rows.
 
-    Options of the estimator: --set evidence.particles=512.
+    Options of the estimator: --set estimator.particles=512.
     """
     given = locals()
     own, others = o.split_section(assignments or [], SECTION)

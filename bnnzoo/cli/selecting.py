@@ -44,7 +44,7 @@ def select(
 ) -> None:
     """Rank every combination of some options by evidence.
 
-    Options of the estimator: --set evidence.structure=kron.
+    Options of the estimator: --set estimator.structure=kron.
     """
     given = locals()
     own, others = o.split_section(assignments or [], SECTION)

@@ -47,8 +47,8 @@ CLIPPED = 0.01
 """Share of the loss' curvature left out that is worth a word."""
 
 
-class LaplaceOptions(Options):
-    """Options of ``laplace``."""
+class CurvatureOptions(Options):
+    """The Gaussian at a mode: what draws, evidence and tuning share."""
 
     structure: Literal["full", "kron", "diagonal", "last-layer", "low-rank"] = Field(
         "full",
@@ -67,6 +67,19 @@ class LaplaceOptions(Options):
         "count as rows of their own, or are summed first.",
     )
     rank: Count = Field(20, description="low-rank: eigenvectors kept.")
+    memory_bytes: Annotated[int, Field(gt=0)] = Field(
+        512 * 2**20,
+        description="Most memory for a block of rows' Jacobians, and for a dense matrix.",
+    )
+
+    def flavour(self) -> Flavour:
+        """What they name."""
+        return Flavour(self.structure, self.curvature, self.sharing, self.rank, self.memory_bytes)
+
+
+class LaplaceOptions(CurvatureOptions):
+    """Options of ``laplace``."""
+
     predictive: Literal["linearised", "sampled"] = Field(
         "linearised",
         description="Functions of a draw: of the network linearised about its chain's mode, or of "
@@ -76,10 +89,6 @@ class LaplaceOptions(Options):
         "none",
         description="After training, without more of it, set the width of the Gaussian prior (one "
         "factor for all), that of the learned Gaussian noise, or both, by Laplace's evidence.",
-    )
-    memory_bytes: Annotated[int, Field(gt=0)] = Field(
-        512 * 2**20,
-        description="Most memory for a block of rows' Jacobians, and for a dense matrix.",
     )
 
 
@@ -351,7 +360,4 @@ class Laplace(Backend):
 )
 def laplace(options: LaplaceOptions) -> Laplace:
     """The backend of these options."""
-    flavour = Flavour(
-        options.structure, options.curvature, options.sharing, options.rank, options.memory_bytes
-    )
-    return Laplace(flavour, options.predictive, options.refit)
+    return Laplace(options.flavour(), options.predictive, options.refit)

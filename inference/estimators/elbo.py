@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from bnnzoo import registry
 from bnnzoo.errors import RunError, UnknownNameError
@@ -21,21 +21,27 @@ FAMILIES = ("mean-field-vi", "low-rank-vi", "full-rank-vi", "flow-vi", "last-lay
 """Backends whose draws report log p(y, u) - log q(u)."""
 
 
+def _known(given: str) -> str:
+    if given not in FAMILIES:
+        raise ValueError(str(UnknownNameError("variational family", given, FAMILIES)))
+    return given
+
+
+VariationalFamily = Annotated[
+    str,
+    AfterValidator(_known),
+    Field(description="A variational backend: " + ", ".join(FAMILIES)),
+]
+
+
 class BoundOptions(Options):
     """What bounds from a variational family share."""
 
-    family: str = Field("full-rank-vi", description="A variational backend: " + ", ".join(FAMILIES))
+    family: VariationalFamily = "full-rank-vi"
     restarts: Count = Field(2, description="Independent fits; the highest bound is given.")
     steps: Count = Field(5000, description="Optimisation steps of each.")
     draws: Count = Field(4000, description="Draws that estimate the bound after a fit.")
     options: dict[str, Any] = Field({}, description="Options of the backend, by name.")
-
-    @field_validator("family")
-    @classmethod
-    def _known(cls, given: str) -> str:
-        if given not in FAMILIES:
-            raise ValueError(str(UnknownNameError("variational family", given, FAMILIES)))
-        return given
 
 
 @dataclass(frozen=True)

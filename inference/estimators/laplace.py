@@ -9,8 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from bnnzoo.errors import RunError
-from bnnzoo.inference.backends.laplace import Laplace, LaplaceOptions
-from bnnzoo.inference.backends.laplace import laplace as backend_of
+from bnnzoo.inference.backends.laplace import CurvatureOptions, Laplace
 from bnnzoo.inference.evidence import Estimate, Estimator
 from bnnzoo.inference.loop import run_chains
 from bnnzoo.inference.symmetries import hidden_layers, log_arrangements
@@ -19,7 +18,7 @@ from bnnzoo.options import Count
 from bnnzoo.registry import register
 
 
-class LaplaceEvidenceOptions(LaplaceOptions):
+class LaplaceEvidenceOptions(CurvatureOptions):
     """Options of ``laplace``."""
 
     modes: Count = Field(4, description="Independent climbs; the highest evidence is given.")
@@ -64,10 +63,6 @@ class LaplaceEvidence(Estimator):
             "log_arrangements": arrangements,
             "with_all_arrangements": float(values[best]) + arrangements,
         }
-        if self.sampler.refit != "none":
-            for name in ("prior", "noise"):
-                factor = float(chains.stats[f"{name}_factor"][best, -1])
-                diagnostics[f"{name}_std_factor"] = factor
         warnings = tuple(flag.message for chain, flag in chains.flags if chain == best)
         spent = [chains.stats, chains.warmup_stats]
         gradients = sum(
@@ -104,4 +99,6 @@ class LaplaceEvidence(Estimator):
 )
 def laplace(options: LaplaceEvidenceOptions) -> LaplaceEvidence:
     """The estimator of these options."""
-    return LaplaceEvidence(backend_of(options), options.modes, options.steps)
+    # No draws are predicted with: sampled, so that a hand-written model needs no network.
+    sampler = Laplace(options.flavour(), "sampled")
+    return LaplaceEvidence(sampler, options.modes, options.steps)

@@ -11,14 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from bnnzoo import registry
-from bnnzoo.errors import RunError, UnknownNameError
-from bnnzoo.inference.estimators.elbo import FAMILIES
+from bnnzoo.inference.estimators.elbo import VariationalFamily
 from bnnzoo.inference.hyper_parameters import Groups, Hyper, placed
 from bnnzoo.inference.minibatches import draw_batch
-from bnnzoo.inference.start import climb_best, find_candidates
+from bnnzoo.inference.start import find_start
 from bnnzoo.inference.tuning import FARTHEST, Found, Tuner
 from bnnzoo.inference.variational import Variational, cosine
 from bnnzoo.models.posterior import Posterior
@@ -32,9 +31,7 @@ SHOWN = 100
 class ElboTunerOptions(Options):
     """Options of ``elbo``."""
 
-    family: str = Field(
-        "mean-field-vi", description="A variational backend: " + ", ".join(FAMILIES)
-    )
+    family: VariationalFamily = "mean-field-vi"
     steps: Count = Field(5000, description="Optimisation steps.")
     learning_rate: Positive = Field(
         0.02, description="Of Adam, on logarithms; it falls to a hundredth along a cosine."
@@ -42,13 +39,6 @@ class ElboTunerOptions(Options):
     options: dict[str, Any] = Field(
         {}, description="Options of the backend, by name; batch_size is one."
     )
-
-    @field_validator("family")
-    @classmethod
-    def _known(cls, given: str) -> str:
-        if given not in FAMILIES:
-            raise ValueError(str(UnknownNameError("variational family", given, FAMILIES)))
-        return given
 
 
 @dataclass(frozen=True)
@@ -66,10 +56,7 @@ class ElboTuner(Tuner):
     def search(self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int) -> Found:
         """The mean of the last tenth's logarithms: single ones wander by the gradient's noise."""
         key_start, key_run = jax.random.split(jax.random.key(seed))
-        candidates, density = find_candidates(posterior, key_start)
-        if not np.isfinite(density[0]):
-            raise RunError("tune: no starting point of positive density among the prior's draws")
-        u = climb_best(posterior, candidates)
+        u = find_start(posterior, key_start, "tune")
         backend = self.backend.planned(self.steps)
         assert isinstance(backend, Variational)
         end, trace = _climb(
@@ -139,8 +126,8 @@ def _climb(
     options=ElboTunerOptions,
     references=("Blundell et al. (2015), Weight Uncertainty in Neural Networks, sec. 3.3",),
     tags={"kind": "lower-bound", "family": "optimisation"},
-    notes="The bound's gap depends on the hyper-parameters: a mean-field family drives the prior's "
-    "width towards zero as networks grow, while the evidence of the infinitely wide network rises. "
+    notes="The bound's gap depends on the hyper-parameters, and is tuned with it: a mean-field "
+    "family prefers priors that are narrower than the evidence does. "
     "Works with minibatches (options.batch_size).",
 )
 def elbo(options: ElboTunerOptions) -> ElboTuner:

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from jax.scipy.sparse.linalg import cg
 from pydantic import Field
 
-from bnnzoo.errors import InputError, RunError
+from bnnzoo.errors import InputError
 from bnnzoo.inference.climbing import ascend
 from bnnzoo.inference.hyper_parameters import Groups, Hyper, placed
-from bnnzoo.inference.start import climb_best, find_candidates
-from bnnzoo.inference.tuning import FARTHEST, Found, Tuner
+from bnnzoo.inference.start import find_start
+from bnnzoo.inference.tuning import ADAM, FARTHEST, Found, Tuner, falling
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Fraction, Options, Positive
 from bnnzoo.registry import register
@@ -58,14 +57,9 @@ class Holdout(Tuner):
         held = np.zeros(posterior.rows, bool)
         held[order[: round(given.share * posterior.rows)]] = True
         weights = jnp.asarray(held, posterior.x.dtype)
-        candidates, density = find_candidates(posterior, jax.random.key(seed))
-        if not np.isfinite(density[0]):
-            raise RunError("tune: no starting point of positive density among the prior's draws")
-        u = climb_best(posterior, candidates)
-        rates = given.learning_rate * (
-            0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * np.arange(given.rounds) / given.rounds))
-        )
-        state, start = _adam().init(hyper), hyper
+        u = find_start(posterior, jax.random.key(seed), "tune")
+        rates = falling(given.learning_rate, given.rounds)
+        state, start = ADAM.init(hyper), hyper
         trace, spent, best, highest = [], 0, hyper, -np.inf
         for rate in rates:
             u, used = mode_of_kept(posterior, groups, hyper, u, weights, given.steps)
@@ -74,7 +68,7 @@ class Holdout(Tuner):
             spent += int(used) + given.solves
             if trace[-1] > highest:
                 best, highest = hyper, trace[-1]
-            update, state = _adam().update(slope, state)
+            update, state = ADAM.update(slope, state)
             hyper = {
                 name: jnp.clip(
                     hyper[name] + rate * jnp.where(jnp.isfinite(d), d, 0.0),
@@ -162,10 +156,6 @@ def kept_density(
     return here.log_prior_density(u) + kept
 
 
-def _adam() -> optax.GradientTransformation:
-    return optax.scale_by_adam(b1=0.8, b2=0.95)
-
-
 @register(
     "tuners",
     "holdout",
@@ -177,8 +167,8 @@ def _adam() -> optax.GradientTransformation:
     ),
     tags={"kind": "predictive", "family": "optimisation"},
     notes="The score is the mean log-likelihood of the held-out rows at the mode of the others, no "
-    "evidence; with many widths it overfits the held-out rows. The gradient goes through the mode "
-    "by conjugate gradients on exact second derivatives, so that it needs a mode: raise steps "
+    "evidence; with many widths it may overfit the held-out rows. The gradient goes through the "
+    "mode by conjugate gradients on exact second derivatives, so that it needs a mode: raise steps "
     "where the trace is rough. The best of all rounds is given.",
 )
 def holdout(options: HoldoutOptions) -> Holdout:

@@ -9,18 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from pydantic import Field
 
-from bnnzoo.errors import InputError, RunError
-from bnnzoo.inference.backends.laplace import LaplaceOptions
-from bnnzoo.inference.backends.laplace import laplace as backend_of
+from bnnzoo.errors import InputError
+from bnnzoo.inference.backends.laplace import CurvatureOptions, Laplace
 from bnnzoo.inference.climbing import ascend
 from bnnzoo.inference.hyper_parameters import Groups, Hyper, placed
 from bnnzoo.inference.laplace_structures import Flavour, log_normaliser
-from bnnzoo.inference.start import climb_best, find_candidates
-from bnnzoo.inference.tuning import FARTHEST, Found, Tuner
+from bnnzoo.inference.start import find_start
+from bnnzoo.inference.tuning import ADAM, FARTHEST, Found, Tuner, falling
 from bnnzoo.models.model import Model
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.models.priors.grouped_gaussian import GroupedGaussian
@@ -28,7 +26,7 @@ from bnnzoo.options import Count, Positive
 from bnnzoo.registry import register
 
 
-class LaplaceTunerOptions(LaplaceOptions):
+class LaplaceTunerOptions(CurvatureOptions):
     """Options of ``laplace``."""
 
     restarts: Count = Field(3, description="Searches from modes of their own; the best is kept.")
@@ -48,9 +46,7 @@ class LaplaceTuner(Tuner):
 
     def check(self, posterior: Posterior, groups: Groups) -> None:
         """What the backend refuses, and widths that the structure averages away."""
-        backend_of(self.options).check(posterior)
-        if self.options.refit != "none":
-            raise InputError("tune: tuner.refit has no effect here; it belongs to the backend")
+        Laplace(self.options.flavour(), "sampled").check(posterior)
         if self.options.structure == "low-rank":
             raise InputError(
                 "tune: the evidence of structure 'low-rank' has no gradient here; give "
@@ -76,15 +72,10 @@ class LaplaceTuner(Tuner):
     def _from(self, posterior: Posterior, groups: Groups, hyper: Hyper, key: Array) -> Found:
         """Modes and steps on the logarithms in turn."""
         given = self.options
-        candidates, density = find_candidates(posterior, key)
-        if not np.isfinite(density[0]):
-            raise RunError("tune: no starting point of positive density among the prior's draws")
-        u = climb_best(posterior, candidates)
-        flavour = backend_of(given).flavour
-        rates = given.learning_rate * (
-            0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * np.arange(given.rounds) / given.rounds))
-        )
-        state = _adam().init(hyper)
+        u = find_start(posterior, key, "tune")
+        flavour = given.flavour()
+        rates = falling(given.learning_rate, given.rounds)
+        state = ADAM.init(hyper)
         start, trace, spent = hyper, [], 0
         for rate in rates:
             u, used = _mode(posterior, groups, hyper, u, given.steps)
@@ -155,7 +146,7 @@ def _improve(
         hyper, state = carry
         value, slope = _evidence_and_slope(posterior, groups, hyper, u, flavour)
         slope = jax.tree.map(lambda s: jnp.where(jnp.isfinite(s), s, 0.0), slope)
-        update, state = _adam().update(slope, state)
+        update, state = ADAM.update(slope, state)
         moved = jax.tree.map(
             lambda h, d, s: jnp.clip(h + rate * d, s - FARTHEST, s + FARTHEST).astype(h.dtype),
             hyper,
@@ -166,10 +157,6 @@ def _improve(
 
     (hyper, state), values = jax.lax.scan(step, (hyper, state), None, steps)
     return values, hyper, state
-
-
-def _adam() -> optax.GradientTransformation:
-    return optax.scale_by_adam(b1=0.8, b2=0.95)
 
 
 @register(

@@ -345,7 +345,7 @@ def test_tune_writes_a_model_that_fit_takes(run):
 def test_select_reads_a_grid_from_a_file(run, tmp_path):
     (tmp_path / "grid.toml").write_text(
         '[data]\nname = "gap"\nn = 30\n[network]\nwidths = []\n[grid]\nprior.std = [0.1, 1]\n'
-        '[likelihood]\nnoise = "fixed"\nnoise_std = 0.3\n[evidence]\nover = "weights"\n'
+        '[likelihood]\nnoise = "fixed"\nnoise_std = 0.3\n[estimator]\nover = "weights"\n'
     )
     config = ("--config", tmp_path / "grid.toml")
     found = json.loads(run("select", *config, "--method", "exact", "--json"))

@@ -195,3 +195,51 @@ def test_every_estimator_says_what_its_number_is():
         assert card.tags["kind"] in KINDS
         assert set(card.facts) == {"number", "standard error", "wrong when", "choose it"}
         assert card.references
+
+
+# -- what it is for ------------------------------------------------------------------------------
+
+
+def _bumps(width):
+    def model(x, y=None):
+        features = jnp.exp(-((x - jnp.linspace(-5, 5, 40)) ** 2) / (2 * width**2))
+        w = numpyro.sample("w", dist.Normal(jnp.zeros(40), 1.0).to_event(1))
+        numpyro.sample("y", dist.Normal(features @ w, 0.2), obs=y)
+
+    return model
+
+
+@pytest.mark.validate
+def test_the_evidence_chooses_the_width_that_the_training_error_cannot():
+    """The example that opens the chapter: highest evidence, lowest error on new points."""
+    rng = np.random.default_rng(0)
+    x, new = np.linspace(-5, 5, 25), np.linspace(-5, 5, 200)
+    y = np.sin(1.5 * x) + 0.2 * rng.normal(size=25)
+    data = bz.make_dataset(x[:, None], y, task="regression", scale="none")
+    evidence, trained, tested = {}, {}, {}
+    for width in (0.05, 0.2, 0.8, 3.2):
+        evidence[width] = bz.log_evidence(_bumps(width), data, "exact").value
+        at, there = (
+            np.exp(-((v[:, None] - np.linspace(-5, 5, 40)) ** 2) / (2 * width**2)) for v in (x, new)
+        )
+        trained[width] = np.mean((at @ np.linalg.lstsq(at, y)[0] - y) ** 2)
+        mean = there @ at.T @ np.linalg.solve(at @ at.T + 0.04 * np.eye(25), y)
+        tested[width] = np.mean((mean - np.sin(1.5 * new)) ** 2)
+    assert max(evidence, key=evidence.get) == min(tested, key=tested.get) == 0.8
+    assert max(trained, key=trained.get) == 3.2
+    assert max(trained[w] for w in (0.05, 0.2, 0.8)) < 1e-12  # which of them, it does not say
+
+
+@pytest.mark.validate
+def test_laplace_needs_no_network():
+    """A hand-written linear model is Gaussian: its exact Hessian gives its evidence."""
+    _, data, _ = linear(3, 0)
+
+    def model(x, y=None):
+        w = numpyro.sample("w", dist.Normal(jnp.zeros(3), 1.0).to_event(1))
+        numpyro.sample("y", dist.Normal(x @ w, NOISE), obs=y)
+
+    truth = bz.log_evidence(model, data, "exact").value
+    options = {"curvature": "hessian", "modes": 1, "steps": 50, "dtype": "float64"}
+    said = bz.log_evidence(model, data, "laplace", **options)
+    assert said.value == pytest.approx(truth, abs=1e-4)
