@@ -266,7 +266,7 @@ def doubts(found: Mapping[str, Evidence], failures: Mapping[str, str]) -> tuple[
             )
     noted = [name for name, e in found.items() if e.warnings]
     if noted:
-        said.append(f"{len(noted)} of the estimates have warnings of their own ({noted[0]}, ...)")
+        said.append(f"estimates with warnings of their own: {len(noted)} ({noted[0]}, ...)")
     if failures:
         said.append(f"{len(failures)} could not be estimated")
     return tuple(said)

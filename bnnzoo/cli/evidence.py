@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from bnnzoo.cli import options as o
 from bnnzoo.cli.console import console, facts, print_json, seconds
@@ -24,13 +22,9 @@ def evidence(
     network: o.NetworkFlag = None,
     prior: o.PriorFlag = None,
     likelihood: o.LikelihoodFlag = None,
-    method: Annotated[
-        str, typer.Option(help="A name of `bnnzoo list estimators`.", metavar="NAME")
-    ] = "smc",
-    seed: Annotated[int, typer.Option(help="Default 0.", metavar="N")] = 0,
-    dtype: Annotated[
-        str, typer.Option(help="float32 (default) or float64.", metavar="TYPE")
-    ] = "float32",
+    method: o.EstimateFlag = "smc",
+    seed: o.PlainSeedFlag = 0,
+    dtype: o.PlainDtypeFlag = "float32",
     config: o.ConfigFlag = None,
     assignments: o.SetFlag = None,
     as_json: o.JsonFlag = False,
@@ -41,9 +35,7 @@ def evidence(
     """
     given = locals()
     own, others = o.split_section(assignments or [], SECTION)
-    flags = {name: given[name] for name in o.PLACES if name in given}
-    flags = {name: value for name, value in flags.items() if name not in ("seed", "dtype")}
-    tree = o.make_tree(config, flags, others)
+    tree = o.make_tree(config, o.without_inference(given), others)
     reference = o.file_model(tree)
     from bnnzoo.api import plan
 

@@ -52,8 +52,7 @@ def match_prior(
     """
     given = locals()
     for_process, others = o.split_section(assignments or [], "process")
-    flags = {name: given.get(name) for name in o.PLACES if name in given and name != "seed"}
-    tree = o.make_tree(config, flags, others)
+    tree = o.make_tree(config, o.without_inference(given), others)
     if o.file_model(tree):
         raise InputError("match-prior: a hand-written model has priors of its own; name a network")
     from bnnzoo.api import plan

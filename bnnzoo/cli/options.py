@@ -96,6 +96,15 @@ JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print JSON, for scripts.", rich_help_panel=OUTPUT)
 ]
 
+# Of commands that fit nothing, and so have no section [inference] to keep them in.
+EstimateFlag = Annotated[
+    str, typer.Option("--method", help="A name of `bnnzoo list estimators`.", metavar="NAME")
+]
+PlainSeedFlag = Annotated[int, typer.Option("--seed", help="Default 0.", metavar="N")]
+PlainDtypeFlag = Annotated[
+    str, typer.Option("--dtype", help="float32 (default) or float64.", metavar="TYPE")
+]
+
 AgainFlag = Annotated[
     str | None,
     typer.Option(help="The run's own hand-written model: my.py:model.", metavar="FILE:FUNCTION"),
@@ -153,6 +162,16 @@ def make_tree(
             raise OptionError(f"{config}: {section} = {part!r}: a section is expected")
         part[option] = read_value(value) if flag in NUMBERS else value
     return override(tree, assignments)
+
+
+def without_inference(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags of the data and the model alone, by the names of :data:`PLACES`.
+
+    Args:
+        given: a command's arguments.
+    """
+    places = {name for name, (section, _) in PLACES.items() if section != "inference"}
+    return {name: value for name, value in given.items() if name in places}
 
 
 def split_section(assignments: Sequence[str], section: str) -> tuple[dict[str, Any], list[str]]:

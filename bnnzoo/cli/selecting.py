@@ -30,13 +30,9 @@ def select(
             metavar="SECTION.OPTION=[VALUES]",
         ),
     ] = None,
-    method: Annotated[
-        str, typer.Option(help="A name of `bnnzoo list estimators`.", metavar="NAME")
-    ] = "laplace",
-    seed: Annotated[int, typer.Option(help="Default 0.", metavar="N")] = 0,
-    dtype: Annotated[
-        str, typer.Option(help="float32 (default) or float64.", metavar="TYPE")
-    ] = "float32",
+    method: o.EstimateFlag = "laplace",
+    seed: o.PlainSeedFlag = 0,
+    dtype: o.PlainDtypeFlag = "float32",
     config: o.ConfigFlag = None,
     assignments: o.SetFlag = None,
     no_progress: o.ProgressFlag = False,
@@ -48,9 +44,7 @@ def select(
     """
     given = locals()
     own, others = o.split_section(assignments or [], SECTION)
-    flags = {name: given[name] for name in o.PLACES if name in given}
-    flags = {name: value for name, value in flags.items() if name not in ("seed", "dtype")}
-    tree = o.make_tree(config, flags, others)
+    tree = o.make_tree(config, o.without_inference(given), others)
     own = {**_section(tree, SECTION), **own}
     axes = {**_flat(_section(tree, "grid")), **_axes(grid or [])}
     from bnnzoo.api import plan_grid

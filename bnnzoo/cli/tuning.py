@@ -31,10 +31,8 @@ def tune(
     keep_noise: Annotated[
         bool, typer.Option("--keep-noise", help="Leave the noise as the model has it.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Default 0.", metavar="N")] = 0,
-    dtype: Annotated[
-        str, typer.Option(help="float32 (default) or float64.", metavar="TYPE")
-    ] = "float32",
+    seed: o.PlainSeedFlag = 0,
+    dtype: o.PlainDtypeFlag = "float32",
     out: Annotated[
         Path, typer.Option("--out", "-o", help="TOML file for the model.", metavar="FILE")
     ] = Path("tuned.toml"),
@@ -48,9 +46,7 @@ def tune(
     """
     given = locals()
     own, others = o.split_section(assignments or [], SECTION)
-    flags = {name: given[name] for name in o.PLACES if name in given}
-    flags = {name: value for name, value in flags.items() if name not in ("seed", "dtype")}
-    tree = o.make_tree(config, flags, others)
+    tree = o.make_tree(config, o.without_inference(given), others)
     if o.file_model(tree):
         raise InputError("tune: a hand-written model has priors of its own; name a network")
     from bnnzoo.api import plan

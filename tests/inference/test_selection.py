@@ -78,7 +78,7 @@ def _evidence(**changes):
         ({"kind": "lower-bound"}, {"kind": "lower-bound"}, "its gap is wider"),
         ({"kind": "predictive"}, {"kind": "predictive"}, "no evidences"),
         ({"data_dependent": ("prior",)}, {}, "some models, not all, .* training targets"),
-        ({"warnings": ("stuck",)}, {}, "1 of the estimates have warnings"),
+        ({"warnings": ("stuck",)}, {}, "warnings of their own: 1 "),
     ],
 )
 def test_what_makes_an_order_doubtful_is_said(first, second, said):
