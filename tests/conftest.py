@@ -1,6 +1,7 @@
 """What holds for every test: CPU, a matplotlib without windows, annotations checked at run time."""
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -29,6 +30,9 @@ install_import_hook("bnnzoo", "beartype.beartype")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results", help="bring this file of results and figures up to date")
 
+
+# Of the many objects of JAX few are garbage: to look through all of them often costs CPU time.
+gc.set_threshold(100_000, 50, 100)
 
 _tests_run = 0
 

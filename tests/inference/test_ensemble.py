@@ -152,6 +152,7 @@ def test_restarts_find_the_higher_of_two_modes():
     assert alone.tree["posterior"]["w"].shape == (2, 8)
 
 
+@pytest.mark.validate
 def test_plain_members_of_a_convex_model_are_its_mode_and_a_bootstrap_spreads_them(data):
     """Ridge regressions of resampled rows: their mean is near the ridge, their spread is not 0."""
     ridge, covariance = forms.known_noise_moments(data, 1.0, 1.0)

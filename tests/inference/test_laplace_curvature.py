@@ -115,7 +115,10 @@ def double():
         yield
 
 
-@pytest.mark.parametrize(("T", "L"), [(1.0, 1.0), (0.3, 0.5), (0.1, 2.0)])
+@pytest.mark.parametrize(
+    ("T", "L"),
+    [(0.3, 0.5), *(pytest.param(*c, marks=pytest.mark.validate) for c in ((1.0, 1.0), (0.1, 2.0)))],
+)
 @pytest.mark.parametrize(
     ("make", "kind"),
     [

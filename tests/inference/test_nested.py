@@ -127,6 +127,7 @@ def test_a_region_without_likelihood_has_its_volume(seed):
     assert said.standard_error < 0.3
 
 
+@pytest.mark.validate
 def test_a_constant_likelihood_is_the_evidence():
     """Nothing to climb: the plateau is seen, and Z is its height."""
     said = _cut_evidence(-50.0, 0.0)

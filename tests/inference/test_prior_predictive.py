@@ -56,7 +56,11 @@ def test_classes():
     [
         ({"std": 0.01, "bias_std": 5.0}, "to one class"),
         ({"std": 1e3}, "certain before any data"),
-        ({"std": 1e-3, "bias_std": 1.0}, "hardly depend on the inputs"),
+        pytest.param(
+            {"std": 1e-3, "bias_std": 1.0},
+            "hardly depend on the inputs",
+            marks=pytest.mark.validate,
+        ),
         pytest.param(
             {"std": 20.0, "absolute": True, "bias_std": 1e-3},
             "explode or vanish",

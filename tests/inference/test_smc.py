@@ -133,17 +133,17 @@ def moments_by_run(draws, mean, covariance):
 
 
 @pytest.mark.parametrize(
-    ("which", "seed"),
-    [("known", 0), pytest.param("unknown", 0, marks=pytest.mark.validate)]
+    ("which", "seed", "pairs"),
+    [("known", 0, [(0.3, 1.0)])]
     + [
-        pytest.param(which, seed, marks=pytest.mark.validate)
+        pytest.param(which, seed, TEMPERATURES, marks=pytest.mark.validate)
         for which in MODELS
-        for seed in range(1, 11)
+        for seed in range(11)
     ],
 )
-def test_normaliser_and_moments_at_every_temperature(seed, which, data):
+def test_normaliser_and_moments_at_every_temperature(seed, which, pairs, data):
     model, exact_moments, extract, normaliser = MODELS[which]
-    for T, L in TEMPERATURES:
+    for T, L in pairs:
         run = sample(model, data, T, L, seed=seed)
         said = f"{which} noise, T={T}, L={L}"
         assert_normaliser(run, normaliser(data, T, L), 0.1, said)
@@ -348,6 +348,7 @@ def impossible(x, y=None):
     numpyro.sample("y", dist.Normal(0.0, 1.0).expand([x.shape[0]]), obs=y)
 
 
+@pytest.mark.validate
 def test_a_likelihood_that_most_of_the_prior_does_not_have():
     """2000 prior draws: Z is a binomial share, held to 5 standard errors (6e-7)."""
     posterior = Posterior(cut_off, TWO_ROWS)

@@ -64,6 +64,7 @@ def test_the_direction_is_blackjax_s():
     np.testing.assert_allclose(moved.particles - u, found, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.validate
 def test_particles_on_a_gaussian(data):
     """Means to 1 % of a standard deviation, which is all the optimiser's; variances too small.
 

@@ -68,7 +68,7 @@ def fit(data, model=mixed, **changes):
 @pytest.mark.parametrize(
     ("T", "L"),
     [
-        (0.1, 2.0),
+        pytest.param(0.1, 2.0, marks=pytest.mark.validate),
         pytest.param(1.0, 1.0, marks=pytest.mark.validate),
         pytest.param(0.3, 1.0, marks=pytest.mark.validate),
     ],

@@ -48,7 +48,10 @@ def differences(value, hyper, step):
     return np.array(found)
 
 
-@pytest.mark.parametrize("groups", ["global", "layer", "input", "unit"])
+@pytest.mark.parametrize(
+    "groups",
+    ["input", *(pytest.param(g, marks=pytest.mark.validate) for g in ("global", "layer", "unit"))],
+)
 def test_placed_widths_are_those_of_the_model(groups):
     """The traced posterior has the density of the model that is written from the same numbers."""
     data, model = regression(), network((4, 4))
