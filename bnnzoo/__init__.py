@@ -43,6 +43,8 @@ if _TYPE_CHECKING:
     from bnnzoo.registry import describe as describe
     from bnnzoo.registry import list_names as list  # noqa: F401
     from bnnzoo.registry import register as register
+    from bnnzoo.reports import load_study as load_study
+    from bnnzoo.reports import run_study as run_study
     from bnnzoo.reports import write_report as write_report
     from bnnzoo.sklearn import BNNClassifier as BNNClassifier
     from bnnzoo.sklearn import BNNRegressor as BNNRegressor
@@ -65,6 +67,7 @@ __all__ = [
     "load_dataset",
     "load_model",
     "load_run",
+    "load_study",
     "log_evidence",
     "make_dataset",
     "make_model",
@@ -73,6 +76,7 @@ __all__ = [
     "prior_predictive",
     "register",
     "resume",
+    "run_study",
     "select",
     "tune",
     "weight_statistics",
@@ -95,6 +99,7 @@ _HOMES = {
     "load_dataset": "bnnzoo.datasets",
     "load_model": "bnnzoo.models",
     "load_run": "bnnzoo.inference",
+    "load_study": "bnnzoo.reports",
     "log_evidence": "bnnzoo.inference",
     "make_dataset": "bnnzoo.datasets",
     "make_model": "bnnzoo.models",
@@ -103,6 +108,7 @@ _HOMES = {
     "prior_predictive": "bnnzoo.inference",
     "register": "bnnzoo.registry",
     "resume": "bnnzoo.inference",
+    "run_study": "bnnzoo.reports",
     "select": "bnnzoo.inference",
     "tune": "bnnzoo.inference",
     "weight_statistics": "bnnzoo.inference",

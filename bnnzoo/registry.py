@@ -40,6 +40,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "estimators": ("bnnzoo.inference.estimators",),
     "tuners": ("bnnzoo.inference.tuners",),
     "datasets": ("bnnzoo.datasets", "bnnzoo.models.simulated"),
+    "studies": ("bnnzoo.reports.studies",),
 }
 """The kinds that exist, and the packages whose files hold the entries of each.
 
@@ -60,6 +61,8 @@ def singular(kind: str) -> str:
     Args:
         kind: one of :data:`KINDS`.
     """
+    if kind.endswith("ies"):
+        return kind.removesuffix("ies") + "y"
     return kind.removesuffix("es") if kind.endswith("sses") else kind.removesuffix("s")
 
 

@@ -42,13 +42,13 @@ BETTER = {
 def to_html(report: Mapping[str, Any]) -> str:
     """The page: styles, script and figures inside it, nothing fetched."""
     views = [block_view(block) for block in report["blocks"]]
-    return _environment().get_template("report.html").render(report=report, views=views)
+    return environment().get_template("report.html").render(report=report, views=views)
 
 
 def to_markdown(report: Mapping[str, Any]) -> str:
     """The same content as text and tables."""
     views = [block_view(block, figures=False) for block in report["blocks"]]
-    return _environment().get_template("report.md").render(report=report, views=views)
+    return environment().get_template("report.md").render(report=report, views=views)
 
 
 def to_json(report: Mapping[str, Any]) -> str:
@@ -171,8 +171,9 @@ def shade(z: formatting.Number) -> str:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Where the templates are, with the filters they use."""
+    made = Environment(
         loader=PackageLoader("bnnzoo.reports", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -180,7 +181,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "num": formatting.number,
         "pm": formatting.interval,
         "sig": formatting.significant,
@@ -192,7 +193,7 @@ def _environment() -> Environment:
         "setting": setting_text,
         "sortable": sort_value,
     }
-    environment.globals |= {
+    made.globals |= {
         "key": key,
         "metric_text": metric_text,
         "symbol": symbol,
@@ -202,7 +203,7 @@ def _environment() -> Environment:
         "OUTPUTS_CHECKED": OUTPUTS_CHECKED,
         "WEIGHTS_CHECKED": WEIGHTS_CHECKED,
     }
-    return environment
+    return made
 
 
 def metric_text(row: Mapping[str, Any], column: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ ABOUT = {
     "estimators": "ways to the evidence of a model",
     "tuners": "ways to choose hyper-parameters by the training rows",
     "datasets": "data that come with the zoo; any CSV or Parquet file goes as well",
+    "studies": "published work to run again, with a verdict on each claim",
 }
 
 _FLAGS = {"networks": "network", "priors": "prior", "likelihoods": "likelihood"}
@@ -41,7 +42,12 @@ _SECTIONS = {
     "backends": "inference",
     "datasets": "data",
 }
-_COMMANDS = {"processes": "match-prior", "estimators": "evidence", "tuners": "tune"}
+_COMMANDS = {
+    "processes": "match-prior",
+    "estimators": "evidence",
+    "tuners": "tune",
+    "studies": "study",
+}
 
 
 def list_entries(
@@ -126,6 +132,9 @@ def show_card(out: Console, card: Card) -> None:
         for key, value in card.tags.items():
             out.print(f"  {key} = {_shown(value)}")
     out.print("\nUse", style="bold")
+    if card.kind == "studies":
+        out.print(f"  bnnzoo study {card.name} --scale smoke")
+        return
     command = _COMMANDS.get(card.kind, "fit")
     use = f"bnnzoo {command} --{_FLAGS.get(card.kind, section)} {card.name}"
     if card.kind != "datasets":

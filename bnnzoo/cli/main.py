@@ -18,6 +18,7 @@ from bnnzoo.cli import (
     predicting,
     reporting,
     selecting,
+    studying,
     tuning,
 )
 from bnnzoo.cli.errors import guarded
@@ -59,6 +60,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "match-prior": matching.match_prior,
     "report": reporting.report,
     "runs": reporting.runs,
+    "study": studying.study,
     "doctor": doctor.doctor,
 }
 for name, function in COMMANDS.items():

@@ -1,0 +1,1 @@
+"""Studies of published work: one file each, found through the registry."""

@@ -1,0 +1,147 @@
+"""A study's page: verdicts first, then figures and tables, protocol, and where it was run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from bnnzoo import registry
+from bnnzoo.reports.claims import VERDICTS, check
+from bnnzoo.reports.formatting import counted, digits_for, listed, number
+from bnnzoo.reports.rendering import environment
+from bnnzoo.reports.study_charts import draw, standalone, to_csv
+
+if TYPE_CHECKING:
+    from bnnzoo.reports.study_runner import StudyRun
+
+__all__ = ["collect_study", "publish", "write_page"]
+
+LARGEST = 300_000
+"""Bytes of a published figure."""
+
+
+def collect_study(run: StudyRun) -> dict[str, Any]:
+    """Everything a study's page says, as plain data but for its charts.
+
+    Args:
+        run: of the study, finished or not.
+    """
+    study, results = run.study, run.results
+    card = registry.describe("studies", run.name)
+    claims = [check(claim, results) for claim in study.claims()]
+    return {
+        "name": run.name,
+        "scale": study.scale,
+        "title": card.summary.rstrip("."),
+        "question": study.question,
+        "protocol": study.protocol,
+        "differences": list(study.differences),
+        "references": list(card.references),
+        "claims": claims,
+        "sentence": _sentence(claims),
+        "done": len(results.measured),
+        "cells": len(results.cells),
+        "seconds": sum(float(m["seconds"]) for m in results.measured.values()),
+        "command": f"bnnzoo study {run.name} --scale {study.scale}",
+        "manifest": dict(run.manifest),
+        "charts": study.charts(results),
+        "tables": study.tables(results),
+    }
+
+
+def write_page(run: StudyRun) -> None:
+    """Write ``index.html``, ``index.md`` and ``claims.json`` into the study's folder.
+
+    Args:
+        run: of the study.
+    """
+    told = collect_study(run)
+    _write(run.folder / "claims.json", _claims_json(told))
+    _write(run.folder / "index.md", to_markdown(told, figures=False))
+    _write(run.page, to_html(told))
+
+
+def publish(run: StudyRun, folder: str | Path) -> list[Path]:
+    """Write the results that go into the repository: Markdown, claims, figures and their data.
+
+    Args:
+        run: of a finished study.
+        folder: to write into; a folder of the study's name is made.
+
+    Returns:
+        The files.
+    """
+    told = collect_study(run)
+    target = Path(folder) / run.name
+    target.mkdir(parents=True, exist_ok=True)
+    files = {"README.md": to_markdown(told, figures=True), "claims.json": _claims_json(told)}
+    for chart in told["charts"]:
+        files[f"{chart.name}.svg"] = standalone(chart)
+        files[f"{chart.name}.csv"] = to_csv(chart)
+    for name, text in files.items():
+        assert len(text) < LARGEST, f"{name} has {len(text)} bytes"
+        _write(target / name, text)
+    return [target / name for name in files]
+
+
+def to_html(told: Mapping[str, Any]) -> str:
+    """The page, with figures inside it and their data as links; nothing is fetched."""
+    figures = [
+        {
+            "chart": chart,
+            "drawing": draw(chart),
+            "csv": "data:text/csv;charset=utf-8," + quote(to_csv(chart)),
+        }
+        for chart in told["charts"]
+    ]
+    template = environment().get_template("study.html")
+    return template.render(study=told, figures=figures, cell=cell_text, measured=measured_text)
+
+
+def to_markdown(told: Mapping[str, Any], figures: bool) -> str:
+    """The same content as text and tables; ``figures`` lie beside it, or are left out."""
+    template = environment().get_template("study.md")
+    return template.render(study=told, figures=figures, cell=cell_text, measured=measured_text)
+
+
+def measured_text(claim: Mapping[str, Any]) -> str:
+    """A claim's measurement with its interval: ``0.12 [0.08, 0.16]``."""
+    if claim["verdict"] == "not run":
+        return "–"
+    value, low, high = claim["value"], claim["low"], claim["high"]
+    digits = digits_for([(high - low) / 4], least=0) if high > low else 3
+    if low == high:
+        return number(value, digits)
+    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def cell_text(value: Any) -> str:
+    """A cell of a table."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("-", "−")
+    return str(value)
+
+
+def _sentence(claims: list[dict[str, Any]]) -> str:
+    """How many claims came out how."""
+    counts = Counter(claim["verdict"] for claim in claims)
+    parts = [f"{counts[v]} {v}" for v in VERDICTS if counts[v]]
+    return f"Of {counted(len(claims), 'claim')}, {listed(parts)}."
+
+
+def _claims_json(told: Mapping[str, Any]) -> str:
+    keys = ("name", "scale", "command", "sentence", "claims", "manifest")
+    chosen = {key: told[key] for key in keys}
+    return json.dumps(chosen, indent=1, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    waiting = path.with_name(f".{path.name}.tmp")
+    waiting.write_text(text, encoding="utf-8", newline="\n")
+    waiting.replace(path)
