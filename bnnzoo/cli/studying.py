@@ -39,7 +39,7 @@ def study(
     no_progress: o.ProgressFlag = False,
     as_json: o.JsonFlag = False,
 ) -> None:
-    """Run a study of published work again, and say which of its claims hold.
+    """Run a published study again, and say which claims hold.
 
     A run that was stopped goes on where it was; cells that are done are not done again.
     """

@@ -27,6 +27,7 @@ COMMANDS = [
     "match-prior",
     "report",
     "runs",
+    "study",
     "doctor",
 ]
 HEAVY = ["jax", "numpyro", "flax", "pandas", "matplotlib", "sklearn", "arviz_stats", "numpy"]
