@@ -13,7 +13,7 @@ from jax import Array
 from pydantic import Field
 
 from bnnzoo.errors import InputError
-from bnnzoo.inference.backends.laplace import CurvatureOptions, Laplace
+from bnnzoo.inference.backends.laplace import CurvatureOptions
 from bnnzoo.inference.climbing import ascend
 from bnnzoo.inference.hyper_parameters import Groups, Hyper, placed
 from bnnzoo.inference.laplace_structures import Flavour, log_normaliser
@@ -46,7 +46,7 @@ class LaplaceTuner(Tuner):
 
     def check(self, posterior: Posterior, groups: Groups) -> None:
         """What the backend refuses, and widths that the structure averages away."""
-        Laplace(self.options.flavour(), "sampled").check(posterior)
+        self.options.check(posterior, "tuner")
         if self.options.structure == "low-rank":
             raise InputError(
                 "tune: the evidence of structure 'low-rank' has no gradient here; give "
