@@ -96,7 +96,9 @@ class LaplaceEvidence(Estimator):
     "hidden layer of H units with an odd activation, H! with another. Plain Laplace counts one; "
     "with_all_arrangements counts them as if they did not overlap, which is too many wherever "
     "units are alike or hardly used. Ranking networks of different widths, neither is to be "
-    "trusted: compare with smc.",
+    "trusted: compare with smc. With structure last-layer the other layers stay at the mode, and "
+    "the value keeps their prior density there: it is neither the evidence of the whole network "
+    "nor that of its last layer given the features.",
 )
 def laplace(options: LaplaceEvidenceOptions) -> LaplaceEvidence:
     """The estimator of these options."""
