@@ -75,11 +75,14 @@ def over_rows(
     return jax.lax.fori_loop(0, -(-count // size), body, zero)
 
 
-def output_roots(posterior: Posterior, u: Array, batch: Array, curvature: str) -> tuple[Array, Any]:
+def output_roots(
+    posterior: Posterior, u: Array, batch: Array, curvature: str, symmetric: bool = False
+) -> tuple[Array, Any]:
     """S_n ``(row, head, column)`` with Lambda_n = S_n S_n', and what was clipped; traced.
 
-    A loss that is not convex in the outputs (Student-t, heteroscedastic noise) has negative
-    eigenvalues of Lambda_n; they count as 0, and their sum and that of all moduli are returned.
+    With ``symmetric`` the Gauss-Newton S_n is its own transpose: column c is about output c. A loss
+    that is not convex in the outputs (Student-t, heteroscedastic noise) has negative eigenvalues of
+    Lambda_n; they count as 0, and their sum and that of all moduli are returned.
     """
     loss = jax.vmap(lambda head, row: row_loss(posterior, u, head, row))
     out = heads(posterior, u, batch)
@@ -87,10 +90,16 @@ def output_roots(posterior: Posterior, u: Array, batch: Array, curvature: str) -
         gradient = jax.grad(lambda h: loss(h, batch).sum())(out)
         return gradient[:, :, None], jnp.zeros((2, batch.shape[0]), u.dtype)
     second = jax.vmap(jax.hessian(lambda head, row: row_loss(posterior, u, head, row)))(out, batch)
-    values, vectors = jnp.linalg.eigh(second)
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(second))
     kept = jnp.maximum(values, 0.0)
     clipped = jnp.stack([(kept - values).sum(1), jnp.abs(values).sum(1)])
-    return vectors * jnp.sqrt(kept)[:, None, :], clipped
+    # Eigenvectors have no derivative where eigenvalues are equal, as those of two outputs with one
+    # noise. A root needs none: with dS = dLambda V D^(-1/2) / 2 that of S S' is dLambda.
+    some = kept > jnp.finfo(kept.dtype).eps * kept.max(1, keepdims=True)
+    inverse = jnp.where(some, 1.0 / jnp.sqrt(jnp.where(some, kept, 1.0)), 0.0)
+    moved = second - jax.lax.stop_gradient(second)
+    roots = vectors * jnp.sqrt(kept)[:, None, :] + 0.5 * (moved @ vectors) * inverse[:, None, :]
+    return (roots @ vectors.swapaxes(1, 2) if symmetric else roots), clipped
 
 
 def root_count(posterior: Posterior, curvature: str) -> int:

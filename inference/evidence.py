@@ -32,6 +32,8 @@ KINDS = {
     "consistent": "right in the limit of much work, with a bias that falls faster than its error",
     "lower-bound": "below the evidence, up to its standard error",
     "upper-bound": "above the evidence, up to its standard error",
+    "approximation-bound": "below an approximation of the evidence, up to its standard error; the "
+    "evidence itself may be on either side",
     "approximation": "of unknown error: the standard error covers only its randomness",
     "predictive": "not the evidence: how well rows are predicted from other rows",
     "heuristic": "not the evidence, nor a bound of it",
@@ -65,7 +67,8 @@ class Evidence:
         value: of the targets as modelled, which a zoo model standardises.
         standard_error: of ``value``; what it covers is in the estimator's card.
         kind: ``exact``, ``unbiased``, ``consistent``, ``lower-bound``, ``upper-bound``,
-            ``approximation``, and of numbers that are no evidence ``predictive`` and ``heuristic``.
+            ``approximation``, ``approximation-bound``, and of numbers that are no evidence
+            ``predictive`` and ``heuristic``.
         method: the estimator.
         gradients: gradients of the log density of all rows that it took.
         seconds: wall time, compilation included.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,16 +11,16 @@ import numpy as np
 from jax import Array
 
 from bnnzoo.errors import InputError
+from bnnzoo.inference.gaussian_integral import (
+    AGREES,
+    TRIED,
+    log_integral,
+    worst_difference,
+)
 from bnnzoo.models.posterior import Posterior
 
 LARGEST = 2 * 10**7
 """Numbers in the curvatures of all rows, 160 MB in float64."""
-
-TRIED = 4
-"""Random points at which densities are compared with their own quadratics."""
-
-AGREES = 1e-8
-"""Relative difference there, in float64, under which a density is quadratic."""
 
 
 class GaussianRows(NamedTuple):
@@ -49,12 +48,7 @@ class GaussianRows(NamedTuple):
         """Log evidence of some rows ``(row,)``; 0 of none."""
         precision = self.precision + self.curvatures[rows].sum(0)
         slope = self.slope + self.slopes[rows].sum(0)
-        root = np.linalg.cholesky(precision)
-        white = np.linalg.solve(root, slope)
-        log_det = 2.0 * np.log(np.diag(root)).sum()
-        constant = 0.5 * len(slope) * math.log(2.0 * math.pi)
-        found = self.value + self.values[rows].sum() + 0.5 * (white @ white - log_det) + constant
-        return float(found)
+        return float(log_integral(self.value + self.values[rows].sum(), slope, precision))
 
     def log_likelihood(self, row: int, us: np.ndarray) -> np.ndarray:
         """Of one row at weights ``(draw, dim)``."""
@@ -80,8 +74,8 @@ def gaussian_rows(posterior: Posterior, what: str) -> GaussianRows:
     us = np.random.default_rng(0).standard_normal((TRIED, posterior.dimension))
     there, seen = jax.device_get(_densities(posterior, jnp.asarray(us)))
     bent = np.einsum("si,ij,sj->s", us, made.precision, us)
-    off = [_off(there, made.value + us @ made.slope - 0.5 * bent)]
-    off += [_off(seen[:, i], made.log_likelihood(i, us)) for i in range(made.number)]
+    off = [worst_difference(there, made.value + us @ made.slope - 0.5 * bent)]
+    off += [worst_difference(seen[:, i], made.log_likelihood(i, us)) for i in range(made.number)]
     if not max(off) <= AGREES:
         raise InputError(
             f"{what}: the log posterior is not quadratic in the weights: it is for models that "
@@ -107,11 +101,6 @@ def check_room(posterior: Posterior, what: str) -> None:
             f"{what}: {posterior.rows} rows and {posterior.dimension} weights; rows * weights^2 "
             f"may be at most {LARGEST}"
         )
-
-
-def _off(there: np.ndarray, predicted: np.ndarray) -> float:
-    off = np.max(np.abs(there - predicted) / (1.0 + np.abs(there)))
-    return float(off) if np.isfinite(off) else math.inf
 
 
 @jax.jit

@@ -108,11 +108,7 @@ def factors(
     assert network is not None
     parameters = network_parameters(posterior, posterior._score(u))
     sizes = [(len(m), m.shape[1]) for m in matrices(posterior, layers)]
-    one = jax.eval_shape(lambda b: _tapped(posterior, u, parameters, b)[1], jnp.zeros(1, int))
-    per_row = sum(math.prod(r.shape) for r in one[1]) * (
-        1 + root_count(posterior, flavour.curvature)
-    )
-    per_row += sum(math.prod(x.shape) for x in _inputs_of(posterior, u, parameters, layers))
+    per_row = numbers_a_row(posterior, u, layers, flavour.curvature)
     size = block_rows(posterior, per_row, flavour.memory_bytes)
     zero = [(jnp.zeros((a, a), u.dtype), jnp.zeros((b, b), u.dtype)) for a, b in sizes]
 
@@ -144,6 +140,21 @@ def factors(
     scale = posterior.posterior_temperature * posterior.likelihood_temperature * posterior.rows
     share = jnp.where(clipped[1] > 0, clipped[0] / jnp.where(clipped[1] > 0, clipped[1], 1.0), 0.0)
     return [(left, right / scale) for left, right in pairs], share
+
+
+def numbers_a_row(posterior: Posterior, u: Array, layers: Sequence[Layer], curvature: str) -> int:
+    """Numbers that one row takes in :func:`factors`: inputs, results and their derivatives.
+
+    Args:
+        posterior: of a zoo model.
+        u: unconstrained vector ``(dim,)``.
+        layers: of :func:`find_layers`.
+        curvature: ``ggn`` or ``empirical-fisher``.
+    """
+    parameters = network_parameters(posterior, posterior._score(u))
+    one = jax.eval_shape(lambda b: _tapped(posterior, u, parameters, b)[1], jnp.zeros(1, int))
+    results = sum(math.prod(r.shape) for r in one[1]) * (1 + root_count(posterior, curvature))
+    return results + sum(math.prod(x.shape) for x in _inputs_of(posterior, u, parameters, layers))
 
 
 def inputs_rows(posterior: Posterior, batch: Array) -> int:

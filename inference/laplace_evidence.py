@@ -204,7 +204,7 @@ def check_refit(posterior: Posterior, what: str, curvature: str) -> None:
             "inference.curvature = 'ggn'"
         )
     if what in ("prior", "both"):
-        for site, fn in _priors(posterior).items():
+        for site, fn in gaussian_priors(posterior).items():
             if not fn:
                 raise InputError(
                     f"{given}: the prior of {site!r} is no fixed Gaussian; give model priors "
@@ -226,8 +226,12 @@ def check_refit(posterior: Posterior, what: str, curvature: str) -> None:
             )
 
 
-def _priors(posterior: Posterior) -> dict[str, bool]:
-    """Whether each network parameter's prior is a Gaussian that depends on nothing."""
+def gaussian_priors(posterior: Posterior) -> dict[str, bool]:
+    """Whether each network parameter's prior is a Gaussian that depends on nothing.
+
+    Args:
+        posterior: of a zoo model.
+    """
     network = posterior.network
     assert network is not None
     paths = {i.path for i in network.infos}

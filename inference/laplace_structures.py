@@ -151,8 +151,20 @@ def log_normaliser(posterior: Posterior, u: Array, flavour: Flavour) -> Array:
         u: the mode ``(dim,)``.
         flavour: curvature and structure.
     """
-    total = posterior.log_density(u)
-    for spectrum, where in parts(posterior, flavour, blocks(posterior, u, flavour)):
+    found = blocks(posterior, u, flavour)
+    return posterior.log_density(u) + log_volume(posterior, flavour, found)
+
+
+def log_volume(posterior: Posterior, flavour: Flavour, found: Blocks) -> Array:
+    """-log|H / 2 pi| / 2 of the approximation: what its integral adds to the density at its mode.
+
+    Args:
+        posterior: the target.
+        flavour: of what kind.
+        found: from :func:`blocks`.
+    """
+    total = jnp.zeros((), posterior.x.dtype)
+    for spectrum, where in parts(posterior, flavour, found):
         total = total + 0.5 * (len(where) * math.log(2.0 * math.pi) - spectra.log_det(spectrum))
     return total
 

@@ -25,6 +25,12 @@ ERROR_DRAWS = 4000
 DISTINCT = 2.0
 """Standard errors of their difference by which two evidences have to differ."""
 
+BOUNDS = ("lower-bound", "approximation-bound")
+"""Kinds that rank only as far as their gaps are alike."""
+
+ONE_MODE = ("laplace", "laplace-ntk")
+"""Methods that count one of a network's equivalent modes."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -247,7 +253,7 @@ def doubts(found: Mapping[str, Evidence], failures: Mapping[str, str]) -> tuple[
     kinds = sorted({e.kind for e in found.values()})
     if len(kinds) > 1:
         said.append(f"kinds of numbers are mixed ({', '.join(kinds)}): their order says little")
-    bounds = {e.method for e in found.values() if e.kind == "lower-bound"}
+    bounds = {e.method for e in found.values() if e.kind in BOUNDS}
     if bounds:
         said.append("lower bounds are ranked: a model may be behind only because its gap is wider")
     if any(not e.is_evidence for e in found.values()):
@@ -259,9 +265,9 @@ def doubts(found: Mapping[str, Evidence], failures: Mapping[str, str]) -> tuple[
         )
     if any(e.diagnostics.get("log_arrangements", 0.0) > 0 for e in found.values()):
         sizes = {e.diagnostics.get("log_arrangements", 0.0) for e in found.values()}
-        if len(sizes) > 1 and any(e.method == "laplace" for e in found.values()):
+        if len(sizes) > 1 and any(e.method in ONE_MODE for e in found.values()):
             said.append(
-                "widths differ: laplace counts one of the equivalent arrangements of hidden units, "
+                "widths differ: Laplace counts one of the equivalent arrangements of hidden units, "
                 "of which wider layers have more; compare with_all_arrangements, or smc"
             )
     noted = [name for name, e in found.items() if e.warnings]

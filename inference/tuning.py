@@ -150,7 +150,8 @@ def tune(
     Args:
         model: a zoo model with a Gaussian prior of fixed widths, from which the search begins.
         data: from ``load_dataset`` or ``make_dataset``; test rows are not looked at.
-        method: ``laplace``, ``elbo``, ``exact`` or ``holdout``; see ``bnnzoo.list("tuners")``.
+        method: ``laplace``, ``laplace-ntk``, ``elbo``, ``exact`` or ``holdout``; see
+            ``bnnzoo.list("tuners")``.
         groups: what shares a width: ``global`` (kernels, and all else), ``layer`` (one an array of
             parameters), ``input`` (as layer, with one an input of the network), ``unit`` (as layer,
             with one a unit of every hidden layer).

@@ -21,6 +21,7 @@ from bnnzoo.inference import spectra
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.climbing import climb_step, lbfgs
 from bnnzoo.inference.curvature import bytes_of_matrix
+from bnnzoo.inference.kfac import matrices
 from bnnzoo.inference.laplace_evidence import (
     WIDEST,
     check_refit,
@@ -34,8 +35,10 @@ from bnnzoo.inference.laplace_structures import (
     blocks,
     coordinates,
     has_network,
+    log_volume,
     parts,
 )
+from bnnzoo.inference.network_layers import find_layers
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Options
 from bnnzoo.registry import register
@@ -75,6 +78,21 @@ class CurvatureOptions(Options):
     def flavour(self) -> Flavour:
         """What they name."""
         return Flavour(self.structure, self.curvature, self.sharing, self.rank, self.memory_bytes)
+
+    def check(self, posterior: Posterior, section: str) -> None:
+        """What the backend refuses, in the words of whoever has these options.
+
+        Args:
+            posterior: the target.
+            section: of the options: ``estimator`` or ``tuner``.
+
+        Raises:
+            InputError: what is in the way.
+        """
+        try:
+            Laplace(self.flavour(), "sampled").check(posterior)
+        except InputError as error:
+            raise InputError(str(error).replace("inference.", f"{section}.")) from None
 
 
 class LaplaceOptions(CurvatureOptions):
@@ -176,6 +194,8 @@ class Laplace(Backend):
             posterior.check_rows_are_free()
         if self.refit != "none":
             check_refit(posterior, self.refit, flavour.curvature)
+        if flavour.structure == "kron":
+            matrices(posterior, find_layers(posterior))
         where, rest = coordinates(posterior, flavour)
         dense = len(where) if flavour.structure in ("full", "last-layer") else len(rest)
         if (needed := bytes_of_matrix(dense, posterior)) > flavour.memory_bytes:
@@ -217,12 +237,11 @@ class Laplace(Backend):
         """The Gaussian at the mode."""
         value, gradient = jax.value_and_grad(posterior.log_density)(state.u)
         found = blocks(posterior, state.u, self.flavour)
-        gain, log_det, free = jnp.zeros((), value.dtype), jnp.zeros((), value.dtype), 0
+        gain = jnp.zeros((), value.dtype)
         for spectrum, where in parts(posterior, self.flavour, found):
             own = gradient[where]
             gain = gain + 0.5 * own @ spectra.solve(spectrum, own)
-            log_det, free = log_det + spectra.log_det(spectrum), free + len(where)
-        normaliser = value + 0.5 * free * math.log(2.0 * math.pi) - 0.5 * log_det
+        normaliser = value + log_volume(posterior, self.flavour, found)
         state = state._replace(found=found, remaining=gain, log_normaliser=normaliser, mean=state.u)
         return state if self.refit == "none" else self._refit(posterior, state)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from bnnzoo.errors import InputError
 from bnnzoo.inference.evidence import Estimate, Estimator
+from bnnzoo.inference.gaussian_integral import AGREES, gaussian_integral
 from bnnzoo.inference.infinite import InfiniteNetwork
 from bnnzoo.inference.output_layer import output_sites
 from bnnzoo.models.handwritten import HandwrittenModel
@@ -23,12 +23,6 @@ from bnnzoo.registry import register
 
 LARGEST = 4000
 """Coordinates of a dense matrix in float64 of 128 MB."""
-
-TRIED = 4
-"""Random points at which a density is compared with its own quadratic."""
-
-AGREES = 1e-8
-"""Relative difference there, in float64, under which the density is quadratic."""
 
 
 class ExactOptions(Options):
@@ -109,52 +103,6 @@ def _last_layer(posterior: Posterior, seed: int) -> Estimate:
     fixed = _prior_of_others(posterior, start, frozenset(names))
     diagnostics = {"dimension": len(where), "off_quadratic": off, "features": "a draw of the prior"}
     return Estimate(log_z - fixed, 0.0, 0, diagnostics)
-
-
-def gaussian_integral(posterior: Posterior, start: Array, where: np.ndarray) -> tuple[float, float]:
-    """Log integral over some coordinates of what would be the density were it quadratic in them.
-
-    Args:
-        posterior: the target.
-        start: position ``(dim,)``.
-        where: coordinates integrated over.
-
-    Returns:
-        The integral, and the largest relative difference of the density from that quadratic at
-        random points; infinite where it has no maximum.
-    """
-    value, slope, curvature = _quadratic(posterior, start, where)
-    value, slope, curvature = float(value), np.asarray(slope), np.asarray(curvature)
-    try:
-        root = np.linalg.cholesky(-curvature)
-    except np.linalg.LinAlgError:
-        return math.nan, math.inf
-    white = np.linalg.solve(root, slope)
-    log_det = 2.0 * float(np.log(np.diag(root)).sum())
-    log_z = value + 0.5 * float(white @ white) + 0.5 * len(where) * math.log(2 * math.pi)
-    steps = np.random.default_rng(0).standard_normal((TRIED, len(where)))
-    there = np.asarray(_densities(posterior, start, where, jnp.asarray(steps)))
-    predicted = value + steps @ slope + 0.5 * np.einsum("ki,ij,kj->k", steps, curvature, steps)
-    off = np.max(np.abs(there - predicted) / (1.0 + np.abs(there)))
-    return log_z - 0.5 * log_det, float(off) if np.isfinite(off) else math.inf
-
-
-@jax.jit
-def _quadratic(posterior: Posterior, start: Array, where: Array) -> tuple[Array, Array, Array]:
-    def density(part: Array) -> Array:
-        return posterior.log_density(start.at[where].set(part))
-
-    here = start[where]
-    value, slope = jax.value_and_grad(density)(here)
-    # Column by column: all at once would hold every row's derivative for every coordinate.
-    _, product = jax.linearize(jax.grad(density), here)
-    curvature = jax.lax.map(product, jnp.eye(here.size), batch_size=min(64, here.size))
-    return value, slope, 0.5 * (curvature + curvature.T)
-
-
-@jax.jit
-def _densities(posterior: Posterior, start: Array, where: Array, steps: Array) -> Array:
-    return jax.lax.map(lambda s: posterior.log_density(start.at[where].add(s)), steps)
 
 
 def _prior_of_others(posterior: Posterior, u: Array, names: frozenset[str]) -> float:

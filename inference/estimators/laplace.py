@@ -29,24 +29,25 @@ class LaplaceEvidenceOptions(CurvatureOptions):
 class LaplaceEvidence(Estimator):
     """The ``laplace`` backend's normaliser at the best of several modes."""
 
-    sampler: Laplace
-    modes: int
-    steps: int
+    options: LaplaceEvidenceOptions
 
     kind = "approximation"
 
     def check(self, posterior: Posterior) -> None:
         """What the backend refuses."""
-        self.sampler.check(posterior)
+        self.options.check(posterior, "estimator")
 
     def estimate(self, posterior: Posterior, seed: int, dtype: str) -> Estimate:
         """The highest of the modes' evidences."""
+        given = self.options
+        # No draws are predicted with: sampled, so that a hand-written model needs no network.
+        sampler = Laplace(given.flavour(), "sampled")
         chains = run_chains(
-            self.sampler.planned(self.steps),
+            sampler.planned(given.steps),
             posterior,
-            chains=self.modes,
+            chains=given.modes,
             draws=1,
-            warmup=self.steps,
+            warmup=given.steps,
             seed=seed,
             dtype=dtype,
         )
@@ -66,9 +67,9 @@ class LaplaceEvidence(Estimator):
         warnings = tuple(flag.message for chain, flag in chains.flags if chain == best)
         spent = [chains.stats, chains.warmup_stats]
         gradients = sum(
-            self.sampler.gradients({name: v[c] for name, v in stats.items()})
+            sampler.gradients({name: v[c] for name, v in stats.items()})
             for stats in spent
-            for c in range(self.modes)
+            for c in range(given.modes)
         )
         return Estimate(float(values[best]), 0.0, gradients, diagnostics, warnings)
 
@@ -95,10 +96,10 @@ class LaplaceEvidence(Estimator):
     "hidden layer of H units with an odd activation, H! with another. Plain Laplace counts one; "
     "with_all_arrangements counts them as if they did not overlap, which is too many wherever "
     "units are alike or hardly used. Ranking networks of different widths, neither is to be "
-    "trusted: compare with smc.",
+    "trusted: compare with smc. With structure last-layer the other layers stay at the mode, and "
+    "the value keeps their prior density there: it is neither the evidence of the whole network "
+    "nor that of its last layer given the features.",
 )
 def laplace(options: LaplaceEvidenceOptions) -> LaplaceEvidence:
     """The estimator of these options."""
-    # No draws are predicted with: sampled, so that a hand-written model needs no network.
-    sampler = Laplace(options.flavour(), "sampled")
-    return LaplaceEvidence(sampler, options.modes, options.steps)
+    return LaplaceEvidence(options)

@@ -16,7 +16,8 @@ from pydantic import Field
 from scipy import optimize
 
 from bnnzoo.errors import InputError
-from bnnzoo.inference.estimators.exact import AGREES, LARGEST, gaussian_integral
+from bnnzoo.inference.estimators.exact import LARGEST
+from bnnzoo.inference.gaussian_integral import AGREES, gaussian_integral, log_integral
 from bnnzoo.inference.hyper_parameters import NOISE, Groups, Hyper, grouped, placed
 from bnnzoo.inference.infinite import InfiniteNetwork
 from bnnzoo.inference.tuning import FARTHEST, Found, Tuner
@@ -112,11 +113,7 @@ def _of_weights(posterior: Posterior, groups: Groups, hyper: Hyper) -> tuple[Arr
         origin = jnp.zeros(posterior.dimension)
         value, slope = jax.value_and_grad(density)(origin)
         precision = -jax.hessian(density)(origin)
-        root = jnp.linalg.cholesky(0.5 * (precision + precision.T))
-        white = jax.scipy.linalg.solve_triangular(root, slope, lower=True)
-        log_det = 2.0 * jnp.sum(jnp.log(jnp.diag(root)))
-        size = posterior.dimension * math.log(2.0 * math.pi)
-        return value + 0.5 * (white @ white + size - log_det)
+        return log_integral(value, slope, 0.5 * (precision + precision.T), jnp)
 
     return jax.value_and_grad(evidence)(hyper)
 

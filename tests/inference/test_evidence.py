@@ -173,6 +173,7 @@ def test_no_evidence_without_a_normalised_prior(model, said, method):
         ("elbo", {"family": "full-rank"}, "did you mean 'full-rank-vi'"),
         ("elbo", {"options": {"learning": 1}}, "unknown option options.learning"),
         ("exact", {"over": "all"}, "estimator.over = 'all'"),
+        ("laplace", {"memory_bytes": 9}, "estimator.memory_bytes = 9; give estimator.structure"),
     ],
 )
 def test_options_that_are_none(method, options, said):

@@ -76,6 +76,7 @@ def _evidence(**changes):
             "widths differ",
         ),
         ({"kind": "lower-bound"}, {"kind": "lower-bound"}, "its gap is wider"),
+        ({"kind": "approximation-bound"}, {"kind": "approximation-bound"}, "its gap is wider"),
         ({"kind": "predictive"}, {"kind": "predictive"}, "no evidences"),
         ({"data_dependent": ("prior",)}, {}, "some models, not all, .* training targets"),
         ({"warnings": ("stuck",)}, {}, "warnings of their own: 1 "),

@@ -77,11 +77,18 @@ def test_placed_widths_are_those_of_the_model(groups):
         pytest.param("last-layer", "layer", None, marks=pytest.mark.validate),
         pytest.param("kron", "layer", "categorical", marks=pytest.mark.validate),
         pytest.param("full", "layer", "categorical", marks=pytest.mark.validate),
+        ("diagonal", "global", "two targets"),
+        pytest.param("kron", "layer", "two targets", marks=pytest.mark.validate),
+        pytest.param("full", "input", "two targets", marks=pytest.mark.validate),
     ],
 )
 def test_the_laplace_gradient_is_that_of_differences(structure, groups, likelihood):
+    """Two targets with one noise have a curvature in the outputs of equal eigenvalues."""
     data, model = regression(), network()
-    if likelihood:
+    if likelihood == "two targets":
+        y = np.column_stack([data.y, data.x[:, 2] ** 2])
+        data = bz.make_dataset(data.x, y, task="regression")
+    elif likelihood:
         rng = np.random.default_rng(0)
         data = bz.make_dataset(
             rng.normal(size=(30, 3)), rng.integers(0, 3, 30), task="classification"
@@ -219,6 +226,7 @@ def test_a_bound_is_climbed_with_its_hyper_parameters():
         ({"method": "exact"}, "not quadratic in the weights"),
         ({"structure": "low-rank"}, "'low-rank' has no gradient"),
         ({"structure": "kron", "groups": "unit"}, "average precisions over units"),
+        ({"memory_bytes": 100}, "tuner.memory_bytes = 100; give tuner.structure"),
         ({"method": "holdout", "share": 0.001}, "leaves nothing on one side"),
         ({"method": "elbo", "family": "mean-field"}, "did you mean 'mean-field-vi'"),
         ({"model": bz.make_model(prior="laplace")}, "no Gaussian of fixed width"),

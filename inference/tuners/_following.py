@@ -1,0 +1,136 @@
+"""Tuning by an evidence at a mode that follows the hyper-parameters."""
+
+from __future__ import annotations
+
+import functools
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from pydantic import Field
+
+from bnnzoo.inference.climbing import ascend
+from bnnzoo.inference.hyper_parameters import Groups, Hyper, placed
+from bnnzoo.inference.start import find_start
+from bnnzoo.inference.tuning import ADAM, FARTHEST, Found, Tuner, falling
+from bnnzoo.models.posterior import Posterior
+from bnnzoo.options import Count, Options, Positive
+
+Objective = Callable[[Posterior, Array, Array], Array]
+"""Of a posterior, its mode and a key: nats, differentiable by the posterior; hashable."""
+
+
+class FollowingOptions(Options):
+    """Options of tuners whose mode follows."""
+
+    restarts: Count = Field(3, description="Searches from modes of their own; the best is kept.")
+    rounds: Count = Field(100, description="Times the mode is found again.")
+    steps: Count = Field(100, description="Steps of L-BFGS to it, from where it was.")
+    hyper_steps: Count = Field(3, description="Steps of Adam on the hyper-parameters at each mode.")
+    learning_rate: Positive = Field(
+        0.2, description="Of Adam, on logarithms; it falls to a tenth along a cosine."
+    )
+
+
+class Following(Tuner):
+    """An objective's gradient with the mode held, and the mode found anew."""
+
+    options: Any
+
+    @abstractmethod
+    def objective(self, last: bool) -> Objective:
+        """What is climbed.
+
+        Args:
+            last: at the end, for the value by which restarts are compared.
+        """
+
+    def search(self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int) -> Found:
+        """The restart of highest evidence."""
+        keys = jax.random.split(jax.random.key(seed), self.options.restarts)
+        found = [self._from(posterior, groups, hyper, key) for key in keys]
+        values = np.array([one.trace[-1] for one in found])
+        best = found[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))]
+        return best._replace(gradients=sum(one.gradients for one in found))
+
+    def _from(self, posterior: Posterior, groups: Groups, hyper: Hyper, key: Array) -> Found:
+        """Modes and steps on the logarithms in turn."""
+        given = self.options
+        u = find_start(posterior, key, "tune")
+        objective, last = self.objective(False), self.objective(True)
+        rates = falling(given.learning_rate, given.rounds)
+        state = ADAM.init(hyper)
+        start, trace, spent = hyper, [], 0
+        for number, rate in enumerate(rates):
+            u, used = _mode(posterior, groups, hyper, u, given.steps)
+            own = jax.random.fold_in(key, number)
+            values, hyper, state = _improve(
+                posterior, groups, hyper, start, u, state, rate, own, objective, given.hyper_steps
+            )
+            trace.append(float(values[0]))
+            spent += int(used) + given.hyper_steps
+        u, used = _mode(posterior, groups, hyper, u, given.steps)
+        value, slope = value_and_slope(posterior, groups, hyper, u, jax.random.key(0), last)
+        steep = max(float(jnp.max(jnp.abs(s))) for s in slope.values())
+        warnings: tuple[str, ...] = ()
+        if steep > 1.0 and not trace[-1] <= float(value) <= trace[-1] + 0.1:
+            warnings = (f"the evidence still rises by {steep:.2g} nats a log-width; raise rounds",)
+        return Found(hyper, np.asarray([*trace, float(value)]), spent + int(used), warnings)
+
+
+@functools.partial(jax.jit, static_argnames=("groups", "objective"))
+def value_and_slope(
+    posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, key: Array, objective: Objective
+) -> tuple[Array, Hyper]:
+    """An objective and its gradient by the logarithms with the point held.
+
+    Args:
+        posterior: of a model with prior ``grouped-gaussian``.
+        groups: which parameters share a width.
+        hyper: logarithms.
+        u: the mode ``(dim,)``.
+        key: of what is random in the objective.
+        objective: what is climbed.
+    """
+    return jax.value_and_grad(lambda h: objective(placed(posterior, groups, h), u, key))(hyper)
+
+
+@functools.partial(jax.jit, static_argnames=("groups", "steps"))
+def _mode(
+    posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, steps: int
+) -> tuple[Array, Array]:
+    return ascend(placed(posterior, groups, hyper).log_density, u, steps)
+
+
+@functools.partial(jax.jit, static_argnames=("groups", "objective", "steps"))
+def _improve(
+    posterior: Posterior,
+    groups: Groups,
+    hyper: Hyper,
+    start: Hyper,
+    u: Array,
+    state: Any,
+    rate: Array,
+    key: Array,
+    objective: Objective,
+    steps: int,
+) -> tuple[Array, Hyper, Any]:
+    def step(carry: Any, own: Array) -> tuple[Any, Array]:
+        hyper, state = carry
+        value, slope = value_and_slope(posterior, groups, hyper, u, own, objective)
+        slope = jax.tree.map(lambda s: jnp.where(jnp.isfinite(s), s, 0.0), slope)
+        update, state = ADAM.update(slope, state)
+        moved = jax.tree.map(
+            lambda h, d, s: jnp.clip(h + rate * d, s - FARTHEST, s + FARTHEST).astype(h.dtype),
+            hyper,
+            update,
+            start,
+        )
+        return (moved, state), value
+
+    (hyper, state), values = jax.lax.scan(step, (hyper, state), jax.random.split(key, steps))
+    return values, hyper, state
