@@ -27,6 +27,7 @@ if _TYPE_CHECKING:
     from bnnzoo.inference import Run as Run
     from bnnzoo.inference import drop_chains as drop_chains
     from bnnzoo.inference import fit as fit
+    from bnnzoo.inference import load_evidence as load_evidence
     from bnnzoo.inference import load_run as load_run
     from bnnzoo.inference import log_evidence as log_evidence
     from bnnzoo.inference import match_prior as match_prior
@@ -63,6 +64,7 @@ __all__ = [
     "fit",
     "fit_spec",
     "load_dataset",
+    "load_evidence",
     "load_model",
     "load_run",
     "log_evidence",
@@ -93,6 +95,7 @@ _HOMES = {
     "fit": "bnnzoo.inference",
     "fit_spec": "bnnzoo.api",
     "load_dataset": "bnnzoo.datasets",
+    "load_evidence": "bnnzoo.inference",
     "load_model": "bnnzoo.models",
     "load_run": "bnnzoo.inference",
     "log_evidence": "bnnzoo.inference",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +20,8 @@ from bnnzoo.reports.diagnostics import (
     RHAT_GOOD,
     WEIGHTS_CHECKED,
 )
+from bnnzoo.reports.evidence import BOUNDS, NOT_EVIDENCE, factor
+from bnnzoo.reports.evidence_chart import evidence_chart
 from bnnzoo.reports.svg import key
 from bnnzoo.reports.temperature import symbol
 
@@ -68,6 +70,8 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
         "calibrated": [row for row in rows if row["calibration"]],
         "comparable": block["scored_on"] == "test" and len(rows) > 1,
         "plain_labels": all(_says_nothing_new(row) for row in rows),
+        "sections": sections(block),
+        "evidence_count": evidence_count(block),
     }
     if not figures:
         return view
@@ -75,6 +79,7 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
     reach = panels.pit_reach(rows) if kind == "pit" else 0.0
     view |= {
         "forest": rowcharts.forest(rows, block["digits"]) if view["comparable"] else None,
+        "evidence_chart": evidence_chart(block["evidence"]) if block["evidence"] else None,
         "convergence": rowcharts.convergence(rows),
         "trace_plots": [(row, panels.trace_plot(row)) for row in view["traces"]],
         "calibration": [
@@ -89,6 +94,39 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
         ],
     }
     return view
+
+
+RUN_SECTIONS = {
+    "metrics": "Predictions",
+    "convergence": "Convergence",
+    "calibration": "Calibration",
+    "temperature": "Temperature",
+    "settings": "Settings",
+}
+"""Sections that a data set with runs has, by anchor."""
+
+
+def sections(block: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Anchors and names of the sections on a data set."""
+    evidence = [("evidence", "Evidence")] if block["evidence"] else []
+    if not block["runs"]:
+        return evidence
+    return [("summary", "Summary"), *evidence, *RUN_SECTIONS.items()]
+
+
+def evidence_count(block: Mapping[str, Any]) -> int:
+    """How many evidences there are on a data set."""
+    panel = block["evidence"]
+    return sum(len(one["entries"]) for one in panel["groups"]) if panel else 0
+
+
+def what_is_compared(report: Mapping[str, Any]) -> str:
+    """The contents of a report in a few words."""
+    counts = [(report["run_count"], "run"), (report["evidence_count"], "evidence")]
+    what = formatting.listed([formatting.counted(n, noun) for n, noun in counts if n])
+    text = f"{what} on {formatting.counted(len(report['blocks']), 'data set')}"
+    runs = ", runs" if report["evidence_count"] else ""
+    return f"{text}{runs}, compared by mean log density of the test rows" if counts[0][0] else text
 
 
 def _says_nothing_new(row: Mapping[str, Any]) -> bool:
@@ -188,6 +226,7 @@ def _environment() -> Environment:
         "moment": formatting.moment,
         "counted": formatting.counted,
         "numbered": formatting.numbered,
+        "zip_unique": zip_unique,
         "md": markdown_text,
         "setting": setting_text,
         "sortable": sort_value,
@@ -196,6 +235,10 @@ def _environment() -> Environment:
         "key": key,
         "metric_text": metric_text,
         "symbol": symbol,
+        "what_is_compared": what_is_compared,
+        "bayes_factor": factor,
+        "BOUNDS": BOUNDS,
+        "NOT_EVIDENCE": NOT_EVIDENCE,
         "RHAT_GOOD": RHAT_GOOD,
         "RHAT_BAD": RHAT_BAD,
         "ESS_LOW": ESS_LOW,
@@ -239,6 +282,11 @@ def setting_text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k}: {setting_text(v)}" for k, v in value.items()) or formatting.NOTHING
     return str(value)
+
+
+def zip_unique(first: Iterable[Any], second: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Pairs of two equally long lists, each pair once."""
+    return list(dict.fromkeys(zip(first, second, strict=True)))
 
 
 def sort_value(value: Any) -> Any:

@@ -16,8 +16,10 @@ from bnnzoo.errors import InputError, StorageError
 from bnnzoo.reports import comparison, rendering, summary
 from bnnzoo.reports.calibration import calibrate
 from bnnzoo.reports.diagnostics import diagnose, state_of
+from bnnzoo.reports.evidence import evidence_panel
 from bnnzoo.reports.formatting import digits_for, listed
-from bnnzoo.reports.runs import ReportRun, assign_glyphs, facts, group_by_data, short_labels
+from bnnzoo.reports.gathering import empty_block, gather
+from bnnzoo.reports.runs import ReportRun, assign_glyphs, facts, short_labels
 from bnnzoo.reports.settings import settings
 from bnnzoo.reports.temperature import temperature_panels
 
@@ -25,12 +27,12 @@ FORMAT = 1
 """Of ``report.json``; raised when a field changes its meaning."""
 
 
-def write_report(runs: Sequence[ReportRun], path: str | Path, *, title: str | None = None) -> Path:
+def write_report(runs: Sequence[Any], path: str | Path, *, title: str | None = None) -> Path:
     """Write a page that compares runs, with the same content as Markdown and JSON beside it.
 
     Args:
-        runs: one or more runs, on one data set or several; only runs on the same data (by hash)
-            are compared with each other.
+        runs: one or more runs, evidences and selections, on one data set or several; only those on
+            the same data (by hash) are compared with each other.
         path: of the HTML page; ``.md`` and ``.json`` of the same name are written beside it, and
             missing folders are made.
         title: of the page.
@@ -39,7 +41,8 @@ def write_report(runs: Sequence[ReportRun], path: str | Path, *, title: str | No
         The path of the page.
 
     Raises:
-        InputError: there are no runs, or ``path`` is a folder or ends in ``.md`` or ``.json``.
+        InputError: there are no runs, one of them is something else, or ``path`` is a folder or
+            ends in ``.md`` or ``.json``.
         StorageError: the files cannot be written; none of them is then left behind.
     """
     runs = list(runs)
@@ -66,39 +69,52 @@ def write_report(runs: Sequence[ReportRun], path: str | Path, *, title: str | No
     return path
 
 
-def collect(runs: Sequence[ReportRun], title: str | None = None) -> dict[str, Any]:
+def collect(runs: Sequence[Any], title: str | None = None) -> dict[str, Any]:
     """Everything a report says, as plain data.
 
     Args:
-        runs: at least one run.
+        runs: at least one run, evidence or selection.
         title: of the page, or None for a plain one.
 
     Returns:
         ``title``, ``created``, ``versions`` and ``blocks``, one a data set: its ``name``, sizes,
         ``verdict``, ``cautions``, ``runs`` (best first, numbered from 1), ``pairs``,
-        ``temperature`` and ``settings``.
+        ``temperature``, ``settings`` and ``evidence`` (or None).
     """
-    groups = group_by_data(runs)
-    names = [str(members[0].manifest["data"].get("name", "data")) for members in groups]
+    groups = gather(runs)
+    names = [str(one.data.get("name", "data")) for one in groups]
     blocks = []
-    for k, (name, members) in enumerate(zip(names, groups, strict=True), start=1):
-        block = collect_block(members)
+    for k, (name, one) in enumerate(zip(names, groups, strict=True), start=1):
+        block = collect_block(one.runs) if one.runs else empty_block(one.data)
         # two splits of one data set have one name: the hash tells them apart
         block["title"] = f"{name} ({block['hash'][:8]})" if names.count(name) > 1 else name
         block["id"] = f"data-{k}"
-        block["verdict"] = summary.verdict(
-            block["title"], block["runs"], block["pairs"], block["scored_on"]
-        )
-        block["cautions"] = summary.cautions(block["runs"], block["verdict"]["best"])
+        block["evidence"] = evidence_panel(one.evidences, block["title"])
+        if one.runs:
+            block["verdict"] = summary.verdict(
+                block["title"], block["runs"], block["pairs"], block["scored_on"]
+            )
+            block["cautions"] = summary.cautions(block["runs"], block["verdict"]["best"])
+        else:
+            block |= summary.without_runs(block, alone=len(groups) == 1)
         blocks.append(block)
     return {
         "format": FORMAT,
         "title": title or _plain_title(names),
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "run_count": len(runs),
-        "versions": blocks[0]["settings"]["versions"],
+        "run_count": sum(len(one.runs) for one in groups),
+        "evidence_count": sum(rendering.evidence_count(block) for block in blocks),
+        "versions": _versions(blocks),
         "blocks": blocks,
     }
+
+
+def _versions(blocks: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Versions that the runs of the first data set were made with, or its evidences."""
+    if blocks[0]["runs"]:
+        return dict(blocks[0]["settings"]["versions"])
+    first = blocks[0]["evidence"]["groups"][0]["entries"][0]
+    return {package: [version] for package, version in first["versions"].items()}
 
 
 def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:

@@ -64,7 +64,11 @@ def runs(
 def report(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="Run folders, or folders that hold runs.", metavar="RUN..."),
+        typer.Argument(
+            help="Run folders, folders that hold runs, and files that evidence --out or select "
+            "--out wrote.",
+            metavar="RUN|FILE...",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Page to write.", metavar="FILE")] = Path(
         "report.html"
@@ -72,25 +76,30 @@ def report(
     title: Annotated[str | None, typer.Option(help="Title of the page.", metavar="TEXT")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare runs on one page, with Markdown and JSON beside it."""
-    chosen, skipped = _chosen(paths)
-    from bnnzoo.inference import load_run
+    """Compare runs and evidences on one page, with Markdown and JSON beside it."""
+    files = [path for path in paths if path.suffix == ".json" and not path.is_dir()]
+    folders = [path for path in paths if path not in files]
+    chosen, skipped = _chosen(folders) if folders else ([], [])
+    from bnnzoo.inference import load_evidence, load_run
     from bnnzoo.reports import write_report
 
-    page = write_report([load_run(path) for path in chosen], out, title=title)
-    files = [page, page.with_suffix(".md"), page.with_suffix(".json")]
+    kept = [load_evidence(path) for path in files]
+    page = write_report([*(load_run(path) for path in chosen), *kept], out, title=title)
+    written = [page, page.with_suffix(".md"), page.with_suffix(".json")]
     sentences = verdicts(page)
     if as_json:
-        print_json({"files": files, "runs": chosen, "skipped": skipped, "verdicts": sentences})
+        made = {"files": written, "runs": chosen, "evidences": files, "skipped": skipped}
+        print_json({**made, "verdicts": sentences})
         return
     shown = console()
     for sentence in sentences:
         shown.print(sentence, style="bold")
     for path in skipped:
         shown.print(f"Left out {path}: not finished", style="yellow")
+    parts = [(len(chosen), "run"), (len(files), "file")]
+    what = ", ".join(counted(n, noun) for n, noun in parts if n)
     shown.print(
-        f"Wrote {files[0]} ({counted(len(chosen), 'run')}), and beside it {files[1].name} and "
-        f"{files[2].name}"
+        f"Wrote {written[0]} ({what}), and beside it {written[1].name} and {written[2].name}"
     )
 
 
