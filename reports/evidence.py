@@ -25,7 +25,7 @@ DISAGREE = 3.0
 
 KINDS: dict[str, str] = {
     "exact": "a closed form",
-    "unbiased": "unbiased for the evidence itself, so that its logarithm is low by about half the "
+    "unbiased": "right on average for the evidence itself; its logarithm is low by about half the "
     "squared standard error",
     "consistent": "right in the limit of much work",
     "lower-bound": "below the evidence, by a gap that nobody knows",
@@ -42,6 +42,15 @@ ESTIMATES = ("exact", "unbiased", "consistent")
 BOUNDS = ("lower-bound", "upper-bound")
 
 NOT_EVIDENCE = ("predictive", "heuristic")
+
+
+_NOUNS = {
+    "lower-bound": "lower bound",
+    "upper-bound": "upper bound",
+    "approximation": "approximate log evidence",
+    **dict.fromkeys(NOT_EVIDENCE, "score"),
+}
+"""What a number of a kind is called in a sentence, where it is not its kind's log evidence."""
 
 
 @runtime_checkable
@@ -142,7 +151,9 @@ def evidence_panel(
         if members:
             members.sort(key=lambda e: (not math.isfinite(e["value"]), -_finite(e["value"])))
             _against_best(members)
-            groups.append({"kind": kind, "meaning": KINDS.get(kind, ""), "entries": members})
+            digits = digits_for([e["se"] for e in members], least=1, most=2)
+            meaning = KINDS.get(kind, "")
+            groups.append({"kind": kind, "meaning": meaning, "digits": digits, "entries": members})
     ordered = [e for one in groups for e in one["entries"]]
     for k, entry in enumerate(ordered, start=1):
         entry["number"] = k
@@ -155,7 +166,7 @@ def evidence_panel(
         "selections": selections,
         "checks": _checks(ordered),
         "notes": _notes(ordered, selections),
-        "digits": digits_for([e["se"] for e in ordered], least=1, most=3),
+        "digits": digits_for([e["se"] for e in ordered], least=1, most=2),
     }
 
 
@@ -268,10 +279,9 @@ def _sentence(name: str, kind: str, members: Sequence[Mapping[str, Any]]) -> str
     """What the numbers of one kind say, and no more."""
     best = members[0]
     methods = listed(sorted({e["method"] for e in members}))
-    digits = digits_for([best["se"]], least=1, most=3)
+    digits = digits_for([best["se"]], least=1, most=2)
     value = f"{interval(best['value'], best['se'] or None, digits)} nats"
-    kinds = {"lower-bound": "lower bound", "upper-bound": "upper bound"}
-    what = kinds.get(kind, "score" if kind in NOT_EVIDENCE else f"{kind} log evidence")
+    what = _NOUNS.get(kind, f"{kind} log evidence")
     if not math.isfinite(best["value"]):
         return f"On {name}, no number by {methods} is finite."
     others = [e for e in members if e["model"] != best["model"] and math.isfinite(e["value"])]
@@ -283,7 +293,7 @@ def _sentence(name: str, kind: str, members: Sequence[Mapping[str, Any]]) -> str
     near = others[0]
     gap = -(near["difference"] or 0.0)
     error = near["difference_se"]
-    apart = interval(gap, error if error else None, digits_for([error], least=1, most=3))
+    apart = interval(gap, error or None, digits_for([error], least=1, most=2))
     among = f"On {name}, of {counted(models, 'model')} by {methods}"
     if kind in BOUNDS:
         return (
@@ -301,7 +311,7 @@ def _sentence(name: str, kind: str, members: Sequence[Mapping[str, Any]]) -> str
         )
     doubt = ", as far as the approximation goes" if kind == "approximation" else ""
     return (
-        f"{among}, the training rows speak for {best['name']}{doubt}: its {kind} log evidence is "
+        f"{among}, the training rows speak for {best['name']}{doubt}: its {what} is "
         f"{value}, {apart} nats above the next, {near['name']}."
     )
 
@@ -353,8 +363,8 @@ def _notes(
         all_of = len(who) == len(entries) and len(dependent) == 1
         which = "All numbers" if all_of else f"Evidences {listed(who)}"
         text = (
-            f"{which} are data-dependent: fitted to the training targets before was "
-            f"{listed(dependent)}. They compare only with numbers that are so too."
+            f"{which} are data-dependent ({listed(dependent)} fitted to the training targets "
+            "before): compare them only with numbers that are so too."
         )
         made.append({"level": "note" if all_of else "warn", "text": text})
     return made
@@ -366,11 +376,6 @@ def _is_scalar(value: Any) -> bool:
 
 def _finite(value: float) -> float:
     return value if math.isfinite(value) else 0.0
-
-
-def written(entry: Mapping[str, Any]) -> str:
-    """The value in nats with its error, to the places this leaves."""
-    return interval(entry["value"], entry["se"] or None, digits_for([entry["se"]], 1, 3))
 
 
 def factor(entry: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from bnnzoo.reports.evidence import NOT_EVIDENCE, written
+from bnnzoo.reports.evidence import NOT_EVIDENCE
+from bnnzoo.reports.formatting import interval
 from bnnzoo.reports.svg import Scale, Strip, axis, linear, marker, ticks
 
 GLYPHS = {
@@ -52,7 +53,11 @@ def evidence_chart(panel: Mapping[str, Any]) -> dict[str, Any] | None:
     for one in groups:
         glyph = GLYPHS.get(one["kind"], 5)
         rows = [
-            {"entry": e, "strip": _strip(e, glyph, x, marks, lo), "text": written(e)}
+            {
+                "entry": e,
+                "strip": _strip(e, glyph, x, marks, lo),
+                "text": interval(e["value"], e["se"] or None, one["digits"]),
+            }
             for e in one["entries"]
         ]
         made.append({"kind": one["kind"], "meaning": one["meaning"], "glyph": glyph, "rows": rows})

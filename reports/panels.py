@@ -233,9 +233,9 @@ def _bottom(
         place = x(mark)
         plot.line(place, floor, place, floor + 3, "axis")
         anchor = "end" if place > plot.width - RIGHT - 6 else "middle"
-        plot.text(place, floor + 13, texts[k] if texts else tick_text(mark, marks), "tick", anchor)
+        plot.text(place, floor + 14, texts[k] if texts else tick_text(mark, marks), "tick", anchor)
     if title:
-        plot.text((x(marks[0]) + x(marks[-1])) / 2, floor + 26, title, "tick")
+        plot.text((x(marks[0]) + x(marks[-1])) / 2, floor + 27, title, "tick")
 
 
 def _short(value: Number, values: Sequence[Number]) -> str:

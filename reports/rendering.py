@@ -22,8 +22,12 @@ from bnnzoo.reports.diagnostics import (
 )
 from bnnzoo.reports.evidence import BOUNDS, NOT_EVIDENCE, factor
 from bnnzoo.reports.evidence_chart import evidence_chart
+from bnnzoo.reports.figure_data import figure_addresses
 from bnnzoo.reports.svg import key
 from bnnzoo.reports.temperature import symbol
+
+DRAWN = 60
+"""Runs that have small plots of their own, and rows of the pairwise table: the best so many."""
 
 PERCENT = ("coverage_50", "coverage_90", "accuracy")
 """Metrics that are shown in per cent."""
@@ -75,18 +79,23 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
     }
     if not figures:
         return view
+    drawn = rows[:DRAWN]
     kind = view["calibrated"][0]["calibration"]["kind"] if view["calibrated"] else None
     reach = panels.pit_reach(rows) if kind == "pit" else 0.0
     view |= {
         "forest": rowcharts.forest(rows, block["digits"]) if view["comparable"] else None,
         "evidence_chart": evidence_chart(block["evidence"]) if block["evidence"] else None,
         "convergence": rowcharts.convergence(rows),
-        "trace_plots": [(row, panels.trace_plot(row)) for row in view["traces"]],
+        "data": figure_addresses(block, drawn),
+        "trace_plots": [
+            (row, panels.trace_plot(row)) for row in view["traces"] if row["number"] <= DRAWN
+        ],
         "calibration": [
             (row, [panels.pit_plot(row, reach), panels.coverage_plot(row)])
             if kind == "pit"
             else (row, [panels.reliability_plot(row)])
             for row in view["calibrated"]
+            if row["number"] <= DRAWN
         ],
         "calibration_kind": kind,
         "temperature": [
@@ -101,6 +110,7 @@ RUN_SECTIONS = {
     "convergence": "Convergence",
     "calibration": "Calibration",
     "temperature": "Temperature",
+    "cost": "Cost",
     "settings": "Settings",
 }
 """Sections that a data set with runs has, by anchor."""
@@ -180,9 +190,9 @@ def _matrix(block: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
     """Cells of the pairwise table with the class of their shade."""
     digits, pairs = block["digits"], block["pairs"]
     cells = []
-    for i, line in enumerate(pairs["difference"]):
+    for i, line in enumerate(pairs["difference"][:DRAWN]):
         row = []
-        for j, difference in enumerate(line):
+        for j, difference in enumerate(line[:DRAWN]):
             error = pairs["standard_error"][i][j]
             if i == j:
                 row.append({"shade": "same", "difference": "", "error": "", "words": ""})
@@ -235,6 +245,7 @@ def _environment() -> Environment:
         "key": key,
         "metric_text": metric_text,
         "symbol": symbol,
+        "DRAWN": DRAWN,
         "what_is_compared": what_is_compared,
         "bayes_factor": factor,
         "BOUNDS": BOUNDS,

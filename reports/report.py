@@ -15,6 +15,8 @@ import numpy as np
 from bnnzoo.errors import InputError, StorageError
 from bnnzoo.reports import comparison, rendering, summary
 from bnnzoo.reports.calibration import calibrate
+from bnnzoo.reports.citations import citations
+from bnnzoo.reports.cost import cost
 from bnnzoo.reports.diagnostics import diagnose, state_of
 from bnnzoo.reports.evidence import evidence_panel
 from bnnzoo.reports.formatting import digits_for, listed
@@ -105,6 +107,7 @@ def collect(runs: Sequence[Any], title: str | None = None) -> dict[str, Any]:
         "run_count": sum(len(one.runs) for one in groups),
         "evidence_count": sum(rendering.evidence_count(block) for block in blocks),
         "versions": _versions(blocks),
+        "citations": citations(blocks),
         "blocks": blocks,
     }
 
@@ -146,6 +149,9 @@ def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:
         row["convergence"]["state"] = state_of(row["convergence"])
         row["calibration"] = calibrate(score, task)
     errors = [row["versus_best"]["se"] for row in rows]
+    made = settings(members)
+    for row, provenance in zip(rows, made["runs"], strict=True):
+        row["cost"] = cost(row, provenance)
     return {
         **data,
         "name": str(data.get("name", "data")),
@@ -157,7 +163,7 @@ def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:
         "runs": rows,
         "pairs": pairs,
         "temperature": temperature_panels(members, rows, scores),
-        "settings": settings(members),
+        "settings": made,
     }
 
 

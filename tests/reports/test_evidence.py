@@ -164,7 +164,7 @@ def test_a_report_may_be_of_evidences_alone(tmp_path):
     assert "Set apart" not in path.read_text()
     (block,) = json.loads(path.with_suffix(".json").read_text())["blocks"]
     assert block["verdict"]["sentence"] == (
-        "On set, mlp, gaussian has an exact log evidence of −100.000 nats (exact), "
+        "On set, mlp, gaussian has an exact log evidence of −100.00 nats (exact), "
         "the only one of its kind."
     )
 
