@@ -14,6 +14,7 @@ from bnnzoo.cli import (
     doctor,
     evidence,
     fitting,
+    listing,
     matching,
     predicting,
     reporting,
@@ -58,7 +59,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tune": tuning.tune,
     "match-prior": matching.match_prior,
     "report": reporting.report,
-    "runs": reporting.runs,
+    "runs": listing.runs,
     "doctor": doctor.doctor,
 }
 for name, function in COMMANDS.items():
