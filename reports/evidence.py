@@ -346,10 +346,13 @@ def _notes(
 ) -> list[dict[str, str]]:
     """What must be known before the numbers are trusted; the gravest first."""
     made = []
+    warned: dict[str, list[int]] = {}
     for entry in entries:
         for line in entry["warnings"]:
-            text = f"Evidence {entry['number']} ({entry['name']}, {entry['method']}): {line}."
-            made.append({"level": "warn", "text": text})
+            warned.setdefault(line, []).append(entry["number"])
+    for line, who in warned.items():
+        which = f"Evidence{'s' if len(who) > 1 else ''} {listed(who)}"
+        made.append({"level": "warn", "text": f"{which}: {line}."})
     for one in selections:
         for line in one["warnings"]:
             made.append({"level": "warn", "text": f"Selection {one['number']}: {line}."})
@@ -361,10 +364,12 @@ def _notes(
     if dependent:
         who = [e["number"] for e in entries if e["data_dependent"]]
         all_of = len(who) == len(entries) and len(dependent) == 1
-        which = "All numbers" if all_of else f"Evidences {listed(who)}"
+        which = "All numbers" if all_of else f"The numbers of evidences {listed(who)}"
+        if not all_of and len(who) == 1:
+            which = f"The number of evidence {who[0]}"
         text = (
-            f"{which} are data-dependent ({listed(dependent)} fitted to the training targets "
-            "before): compare them only with numbers that are so too."
+            f"{which} {'are' if all_of or len(who) > 1 else 'is'} data-dependent ({listed(dependent)} fitted to the training targets "
+            "before): compare only with numbers that are so too."
         )
         made.append({"level": "note" if all_of else "warn", "text": text})
     return made

@@ -12,6 +12,7 @@ Rows = Iterator[Sequence[Any]]
 Row = Mapping[str, Any]
 
 RUN = ("run", "label")
+"""The forest's table names the runs; the longer ones have their numbers alone."""
 
 
 def figure_addresses(block: Mapping[str, Any], drawn: Sequence[Row]) -> dict[str, str]:
@@ -23,8 +24,9 @@ def figure_addresses(block: Mapping[str, Any], drawn: Sequence[Row]) -> dict[str
     """
     made = {}
     for name, (heads, rows) in _TABLES.items():
-        given = drawn if name in ("calibration", "trace") else block["runs"]
-        made[name] = csv_address(heads, rows(block, given))
+        given = drawn if name in ("calibration", "selective", "trace") else block["runs"]
+        if name != "pictures" or any(row["picture"] for row in block["runs"]):
+            made[name] = csv_address(heads, rows(block, given))
     for panel in block["temperature"]:
         made[panel["axis"]] = csv_address(_TEMPERATURE, _temperature(panel))
     return made
@@ -45,7 +47,7 @@ def _evidence(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
 def _convergence(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
     for row in runs:
         function, total = row["convergence"]["function"], row["convergence"]["log_likelihood"]
-        who = (row["number"], row["label"])
+        who = (row["number"],)
         for k, (rhat, ess) in enumerate(zip(function["rhat"], function["ess"], strict=True)):
             yield (*who, f"function at point {k}", rhat, ess)
         yield (*who, "log-likelihood", total["rhat"], total["ess"])
@@ -53,20 +55,49 @@ def _convergence(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
 
 def _calibration(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
     for row in runs:
-        c, who = row["calibration"], (row["number"], row["label"])
-        plots: dict[str, tuple[str, ...]] = {}
-        if not c:
-            continue
-        if c["kind"] == "pit":
-            plots = {
-                "pit": ("at", "excess", "low", "high"),
-                "coverage": ("levels", "coverage", "coverage_low", "coverage_high"),
-            }
-        else:
-            plots = {"reliability": ("confidence", "accuracy", "low", "high", "count")}
-        for plot, names in plots.items():
-            for values in zip(*(c[n] for n in names), strict=True):
-                yield (*who, plot, *values, *[None] * (5 - len(values)))
+        c = row["calibration"]
+        for plot, part, names in _CALIBRATION[c["kind"]] if c else ():
+            values = c[part] if part else c
+            for cells in zip(*(values[n] for n in names), strict=True):
+                yield (row["number"], plot, *cells, *[None] * (5 - len(cells)))
+
+
+_RELIABILITY = ("stated", "observed", "low", "high", "count")
+_CALIBRATION: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
+    "pit": (
+        ("pit", "", ("at", "excess", "low", "high")),
+        ("coverage", "", ("levels", "coverage", "coverage_low", "coverage_high")),
+    ),
+    "reliability": (
+        ("predicted class", "top", _RELIABILITY),
+        ("all classes", "all", _RELIABILITY),
+    ),
+}
+"""Plots of a kind of calibration: name, part of it, and columns."""
+
+
+def _selective(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
+    for row in runs:
+        s = row["selective"]
+        for cells in zip(s["share"], s["risk"], s["ideal"], strict=True) if s else ():
+            yield (row["number"], *cells)
+
+
+def _pictures(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
+    for row in runs:
+        p, who = row["picture"], (row["number"], row["label"])
+        if p and p["kind"] == "line":
+            for x, mean, *bands in zip(p["x"], p["mean"], *p["quantiles"], strict=True):
+                yield (*who, x, None, mean, *bands, None, None)
+        elif p and p["kind"] == "surface":
+            for j, x1 in enumerate(p["x1"]):
+                cells = zip(p["x0"], p["winner"][j], p["certainty"][j], strict=True)
+                for x0, winner, certainty in cells:
+                    yield (*who, x0, x1, *[None] * 5, winner, certainty)
+        elif p:
+            for image in (*p["most"], *p["least"]):
+                names = (image["predicted"], image["certainty"])
+                yield (*who, image["row"], *[None] * 6, *names)
 
 
 def _trace(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
@@ -74,7 +105,7 @@ def _trace(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
         elbo = row["convergence"]["elbo"]
         for restart, trace in enumerate(elbo["trace"] if elbo else ()):
             for step, value in zip(elbo["at"], trace, strict=True):
-                yield (row["number"], row["label"], restart, step, value)
+                yield (row["number"], restart, step, value)
 
 
 _TEMPERATURE = (*RUN, "temperature", "log_density", "se", "difference", "difference_se")
@@ -90,7 +121,12 @@ def _temperature(panel: Mapping[str, Any]) -> Rows:
 _TABLES: dict[str, tuple[Sequence[str], Callable[[Mapping[str, Any], Sequence[Row]], Rows]]] = {
     "forest": ((*RUN, "difference", "se"), _forest),
     "evidence": (("evidence", "model", "method", "kind", "log_evidence", "se"), _evidence),
-    "convergence": ((*RUN, "of", "rhat", "ess"), _convergence),
-    "calibration": ((*RUN, "plot", "across", "up", "low", "high", "count"), _calibration),
-    "trace": ((*RUN, "restart", "step", "elbo"), _trace),
+    "convergence": (("run", "of", "rhat", "ess"), _convergence),
+    "calibration": (("run", "plot", "across", "up", "low", "high", "count"), _calibration),
+    "selective": (("run", "share", "risk", "ideal"), _selective),
+    "pictures": (
+        ("run", "x0", "x1", "mean", "q05", "q25", "q75", "q95", "class", "probability"),
+        _pictures,
+    ),
+    "trace": (("run", "restart", "step", "elbo"), _trace),
 }

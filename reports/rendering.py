@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from bnnzoo.reports import formatting, panels, rowcharts
+from bnnzoo.reports import formatting, panels, picture_plots, rowcharts
 from bnnzoo.reports.comparison import CLEAR, METRIC_NAMES, in_errors
 from bnnzoo.reports.diagnostics import (
     ESS_LOW,
@@ -23,6 +23,7 @@ from bnnzoo.reports.diagnostics import (
 from bnnzoo.reports.evidence import BOUNDS, NOT_EVIDENCE, factor
 from bnnzoo.reports.evidence_chart import evidence_chart
 from bnnzoo.reports.figure_data import figure_addresses
+from bnnzoo.reports.pictures import SEEN
 from bnnzoo.reports.svg import key
 from bnnzoo.reports.temperature import symbol
 
@@ -76,6 +77,7 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
         "plain_labels": all(_says_nothing_new(row) for row in rows),
         "sections": sections(block),
         "evidence_count": evidence_count(block),
+        "pictured": [row for row in rows if row["picture"]],
     }
     if not figures:
         return view
@@ -93,11 +95,17 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
         "calibration": [
             (row, [panels.pit_plot(row, reach), panels.coverage_plot(row)])
             if kind == "pit"
-            else (row, [panels.reliability_plot(row)])
+            else (row, _reliability_plots(row))
             for row in view["calibrated"]
             if row["number"] <= DRAWN
         ],
         "calibration_kind": kind,
+        "pictures": _pictures(view["pictured"]),
+        "selective": [
+            (row, panels.selective_plot(row))
+            for row in rows
+            if row["selective"] and row["number"] <= DRAWN
+        ],
         "temperature": [
             {**panel, "plots": panels.temperature_plots(panel)} for panel in block["temperature"]
         ],
@@ -105,8 +113,27 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
     return view
 
 
+def _pictures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Curves, surfaces or images of the runs that have them, all of one kind."""
+    if not rows:
+        return None
+    kind = rows[0]["picture"]["kind"]
+    if kind == "images":
+        return {"kind": kind, "rows": rows, "plots": []}
+    draw = picture_plots.line_plot if kind == "line" else picture_plots.surface_plot
+    alike = [row for row in rows if row["picture"]["kind"] == kind]
+    return {"kind": kind, "rows": alike, "plots": [(row, draw(row)) for row in alike]}
+
+
+def _reliability_plots(row: Mapping[str, Any]) -> list[Markup]:
+    """Of the predicted class, and of all classes where there are more than two."""
+    parts = ("top",) if row["calibration"]["classes"] == 2 else ("top", "all")
+    return [panels.reliability_plot(row, of) for of in parts]
+
+
 RUN_SECTIONS = {
     "metrics": "Predictions",
+    "pictures": "Pictures",
     "convergence": "Convergence",
     "calibration": "Calibration",
     "temperature": "Temperature",
@@ -121,7 +148,9 @@ def sections(block: Mapping[str, Any]) -> list[tuple[str, str]]:
     evidence = [("evidence", "Evidence")] if block["evidence"] else []
     if not block["runs"]:
         return evidence
-    return [("summary", "Summary"), *evidence, *RUN_SECTIONS.items()]
+    seen = any(row["picture"] for row in block["runs"])
+    own = [(k, v) for k, v in RUN_SECTIONS.items() if k != "pictures" or seen]
+    return [("summary", "Summary"), *evidence, *own]
 
 
 def evidence_count(block: Mapping[str, Any]) -> int:
@@ -246,6 +275,8 @@ def _environment() -> Environment:
         "metric_text": metric_text,
         "symbol": symbol,
         "DRAWN": DRAWN,
+        "SEEN": SEEN,
+        "image_address": picture_plots.image_address,
         "what_is_compared": what_is_compared,
         "bayes_factor": factor,
         "BOUNDS": BOUNDS,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bnnzoo.errors import InputError, StorageError
+from bnnzoo.errors import InputError
 from bnnzoo.reports import comparison, rendering, summary
 from bnnzoo.reports.calibration import calibrate
 from bnnzoo.reports.citations import citations
@@ -21,15 +18,24 @@ from bnnzoo.reports.diagnostics import diagnose, state_of
 from bnnzoo.reports.evidence import evidence_panel
 from bnnzoo.reports.formatting import digits_for, listed
 from bnnzoo.reports.gathering import empty_block, gather
+from bnnzoo.reports.pictures import SEEN, picture
 from bnnzoo.reports.runs import ReportRun, assign_glyphs, facts, short_labels
+from bnnzoo.reports.selective import selective
 from bnnzoo.reports.settings import settings
 from bnnzoo.reports.temperature import temperature_panels
+from bnnzoo.reports.writing import check_target, write
 
-FORMAT = 1
+FORMAT = 2
 """Of ``report.json``; raised when a field changes its meaning."""
 
 
-def write_report(runs: Sequence[Any], path: str | Path, *, title: str | None = None) -> Path:
+def write_report(
+    runs: Sequence[Any],
+    path: str | Path,
+    *,
+    title: str | None = None,
+    format: str | None = None,
+) -> Path:
     """Write a page that compares runs, with the same content as Markdown and JSON beside it.
 
     Args:
@@ -38,37 +44,23 @@ def write_report(runs: Sequence[Any], path: str | Path, *, title: str | None = N
         path: of the HTML page; ``.md`` and ``.json`` of the same name are written beside it, and
             missing folders are made.
         title: of the page.
+        format: ``html``, ``md`` or ``json`` to write that alone, under ``path``.
 
     Returns:
         The path of the page.
 
     Raises:
         InputError: there are no runs, one of them is something else, or ``path`` is a folder or
-            ends in ``.md`` or ``.json``.
+            ends as another format does.
+        OptionError: no such format.
         StorageError: the files cannot be written; none of them is then left behind.
     """
     runs = list(runs)
     if not runs:
         raise InputError("a report needs at least one run; none was given")
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(
-            f"{path} is a folder; give the page a name, such as {path / 'report.html'}"
-        )
-    if path.suffix in (".md", ".json"):
-        raise InputError(
-            f"{path} must name the page, such as {path.with_suffix('.html')}; "
-            "Markdown and JSON are written beside it"
-        )
-    report = collect(runs, title)
-    _write(
-        {
-            path.with_suffix(".json"): rendering.to_json(report),
-            path.with_suffix(".md"): rendering.to_markdown(report),
-            path: rendering.to_html(report),
-        }
-    )
-    return path
+    target = check_target(path, format)
+    write(collect(runs, title), target, format)
+    return target
 
 
 def collect(runs: Sequence[Any], title: str | None = None) -> dict[str, Any]:
@@ -148,6 +140,8 @@ def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:
         row["convergence"] = diagnose(run.tree)
         row["convergence"]["state"] = state_of(row["convergence"])
         row["calibration"] = calibrate(score, task)
+        row["selective"] = selective(score, task)
+        row["picture"] = picture(run, score) if k < SEEN else None
     errors = [row["versus_best"]["se"] for row in rows]
     made = settings(members)
     for row, provenance in zip(rows, made["runs"], strict=True):
@@ -185,43 +179,3 @@ def _plain_title(names: Sequence[str]) -> str:
     unique = list(dict.fromkeys(names))
     on = listed(unique) if len(unique) < 4 else f"{len(unique)} data sets"
     return f"Bayesian neural networks on {on}"
-
-
-def _write(files: Mapping[Path, str]) -> None:
-    """Write all files or none: each to a temporary name first, then all renamed."""
-    folder = next(iter(files)).parent
-    made: list[Path] = []
-    waiting: list[tuple[Path, Path]] = []
-    try:
-        made = _make_folders(folder)
-        for target, text in files.items():
-            handle, name = tempfile.mkstemp(dir=folder, prefix=f".{target.name}.", suffix=".tmp")
-            waiting.append((Path(name), target))
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).chmod(0o666 & ~_umask())  # mkstemp makes files only their owner can read
-        for temporary, target in waiting:
-            temporary.replace(target)
-    except OSError as error:
-        for temporary, _ in waiting:
-            temporary.unlink(missing_ok=True)
-        for created in reversed(made):
-            with contextlib.suppress(OSError):  # not empty: something else uses it by now
-                created.rmdir()
-        reason = error.strerror or str(error)
-        raise StorageError(f"cannot write the report in {folder}: {reason}") from None
-
-
-def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and its parents; returns those that were missing, outermost first."""
-    missing = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

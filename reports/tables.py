@@ -12,7 +12,7 @@ from urllib.parse import quote
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Text that begins so would be read as a formula by a spreadsheet."""
 
-FIGURES = 7
+FIGURES = 6
 """Significant figures of a number in a table."""
 
 

@@ -168,8 +168,10 @@ def _sorted(records: Sequence[dict[str, Any]], name: str, reverse: bool) -> list
     return [*numbers, *texts, *(r for r in records if _value(r, name) is None)]
 
 
-FIELDS = ("run", "state", "label", "data", "task", "model", "prior", "likelihood", "backend")
-FIELDS += ("posterior_temperature", "likelihood_temperature", "created", "wall_seconds")
+FIELDS = (
+    *("run", "state", "label", "data", "task", "model", "prior", "likelihood", "backend"),
+    *("posterior_temperature", "likelihood_temperature", "created", "wall_seconds"),
+)
 """What is known of every run, beside its metrics and settings."""
 
 

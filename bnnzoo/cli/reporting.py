@@ -21,26 +21,38 @@ def report(
             metavar="RUN|FILE...",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Page to write.", metavar="FILE")] = Path(
-        "report.html"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Page to write; default report.html.", metavar="FILE"),
+    ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.", metavar="TEXT")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="html, md or json: write that alone; default a page with the others beside it.",
+            metavar="NAME",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare runs and evidences on one page, with Markdown and JSON beside it."""
+    from bnnzoo.reports.writing import check_target, write
+
+    target = check_target(out or Path(f"report.{format or 'html'}"), format)
     files = [path for path in paths if path.suffix == ".json" and not path.is_dir()]
     folders = [path for path in paths if path not in files]
     chosen, skipped = _chosen(folders) if folders else ([], [])
     from bnnzoo.inference import load_evidence, load_run
-    from bnnzoo.reports import write_report
+    from bnnzoo.reports.report import collect
 
     kept = [load_evidence(path) for path in files]
-    page = write_report([*(load_run(path) for path in chosen), *kept], out, title=title)
-    written = [page, page.with_suffix(".md"), page.with_suffix(".json")]
-    sentences = verdicts(page)
+    made = collect([*(load_run(path) for path in chosen), *kept], title)
+    written = write(made, target, format)
+    sentences = [block["verdict"]["sentence"] for block in made["blocks"]]
     if as_json:
-        made = {"files": written, "runs": chosen, "evidences": files, "skipped": skipped}
-        print_json({**made, "verdicts": sentences})
+        said = {"files": written, "runs": chosen, "evidences": files, "skipped": skipped}
+        print_json({**said, "verdicts": sentences})
         return
     shown = console()
     for sentence in sentences:
@@ -49,9 +61,8 @@ def report(
         shown.print(f"Left out {path}: not finished", style="yellow")
     parts = [(len(chosen), "run"), (len(files), "file")]
     what = ", ".join(counted(n, noun) for n, noun in parts if n)
-    shown.print(
-        f"Wrote {written[0]} ({what}), and beside it {written[1].name} and {written[2].name}"
-    )
+    beside = f", and beside it {written[1].name} and {written[2].name}" if written[1:] else ""
+    shown.print(f"Wrote {written[0]} ({what}){beside}")
 
 
 def verdicts(page: Path) -> list[str]:

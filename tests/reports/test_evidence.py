@@ -100,7 +100,9 @@ def test_warnings_and_what_was_fitted_to_the_targets_are_shown():
     mixed = [fitted, evidence(-101.0, std=2.0, warnings=("few survived",))]
     notes = evidence_panel(mixed, "set")["notes"]
     assert [n["level"] for n in notes] == ["warn", "warn"]
-    assert "few survived" in notes[0]["text"] and notes[1]["text"].startswith("Evidences 1 are")
+    assert "few survived" in notes[0]["text"] and notes[1]["text"].startswith(
+        "The number of evidence 1 is"
+    )
 
 
 def selection():

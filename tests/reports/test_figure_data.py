@@ -47,13 +47,13 @@ def test_the_tables_hold_what_the_figures_draw(page, demo_page):
     kept = tables(page)
     for row, run in zip(kept["data-1-forest.csv"], block["runs"], strict=True):
         assert (row["run"], row["label"]) == (str(run["number"]), run["label"])
-        assert float(row["difference"]) == pytest.approx(run["versus_best"]["difference"], rel=1e-6)
+        assert float(row["difference"]) == pytest.approx(run["versus_best"]["difference"], rel=1e-5)
     numbers = [e for g in block["evidence"]["groups"] for e in g["entries"]]
     shown = {row["evidence"]: row for row in kept["data-1-evidence.csv"]}
     for entry in numbers:
         if entry["kind"] != "predictive":  # no evidence, and not in the figure
             row = shown.pop(str(entry["number"]))
-            assert float(row["log_evidence"]) == pytest.approx(entry["value"], rel=1e-6)
+            assert float(row["log_evidence"]) == pytest.approx(entry["value"], rel=1e-5)
             assert (row["kind"], row["method"]) == (entry["kind"], entry["method"])
     assert shown == {}
     first = block["runs"][0]
@@ -61,7 +61,7 @@ def test_the_tables_hold_what_the_figures_draw(page, demo_page):
     assert len(own) == len(first["convergence"]["function"]["rhat"]) + 1
     pit = [r for r in kept["data-1-calibration.csv"] if r["run"] == "1" and r["plot"] == "pit"]
     at = [float(r["across"]) for r in pit]
-    assert at == pytest.approx(first["calibration"]["at"], rel=1e-6)
+    assert at == pytest.approx(first["calibration"]["at"], rel=1e-5)
 
 
 def test_text_stays_text():
