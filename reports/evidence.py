@@ -364,12 +364,11 @@ def _notes(
     if dependent:
         who = [e["number"] for e in entries if e["data_dependent"]]
         all_of = len(who) == len(entries) and len(dependent) == 1
-        which = "All numbers" if all_of else f"The numbers of evidences {listed(who)}"
-        if not all_of and len(who) == 1:
-            which = f"The number of evidence {who[0]}"
+        several = f"The numbers of evidences {listed(who)} are"
+        some = several if len(who) > 1 else f"The number of evidence {who[0]} is"
         text = (
-            f"{which} {'are' if all_of or len(who) > 1 else 'is'} data-dependent ({listed(dependent)} fitted to the training targets "
-            "before): compare only with numbers that are so too."
+            f"{'All numbers are' if all_of else some} data-dependent ({listed(dependent)} fitted "
+            "to the training targets before): compare only with numbers that are so too."
         )
         made.append({"level": "note" if all_of else "warn", "text": text})
     return made

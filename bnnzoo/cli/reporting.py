@@ -36,7 +36,7 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare runs and evidences on one page, with Markdown and JSON beside it."""
+    """Compare runs and evidences on one page, Markdown and JSON."""
     from bnnzoo.reports.writing import check_target, write
 
     target = check_target(out or Path(f"report.{format or 'html'}"), format)
