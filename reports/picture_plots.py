@@ -54,7 +54,7 @@ def surface_plot(row: Mapping[str, Any]) -> Markup:
         for start, stop, hue, step in _stretches(p["winner"][j], p["certainty"][j], p["classes"]):
             left = max(x(p["x0"][start]) - wide / 2, LEFT)
             right = min(x(p["x0"][stop]) + wide / 2, WIDTH - RIGHT)
-            plot.rect(left, y(level) - tall / 2, right - left, tall + 0.3, f"cell h{hue} c{step}")
+            plot.rect(left, y(level) - tall / 2, right - left, tall, f"cell h{hue} c{step}")
     for (a, b), label in zip(p["rows"]["x"], p["rows"]["y"], strict=True):
         plot.at(x(a), y(b), Markup('<g class="small">{}</g>').format(marker(label, 0)))
     return plot.markup()
