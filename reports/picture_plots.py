@@ -54,7 +54,8 @@ def surface_plot(row: Mapping[str, Any]) -> Markup:
         for start, stop, hue, step in _stretches(p["winner"][j], p["certainty"][j], p["classes"]):
             left = max(x(p["x0"][start]) - wide / 2, LEFT)
             right = min(x(p["x0"][stop]) + wide / 2, WIDTH - RIGHT)
-            plot.rect(left, y(level) - tall / 2, right - left, tall, f"cell h{hue} c{step}")
+            upper, lower = max(y(level) - tall / 2, TOP), min(y(level) + tall / 2, HEIGHT - BOTTOM)
+            plot.rect(left, upper, right - left, lower - upper, f"cell h{hue} c{step}")
     for (a, b), label in zip(p["rows"]["x"], p["rows"]["y"], strict=True):
         plot.at(x(a), y(b), Markup('<g class="small">{}</g>').format(marker(label, 0)))
     return plot.markup()

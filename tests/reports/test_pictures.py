@@ -137,7 +137,7 @@ def test_pictures_stand_on_the_page(kind, fakes, tmp_path, request):
 
 def test_only_the_best_runs_are_predicted_anew(line, fakes, tmp_path):
     asked = []
-    runs = [fakes.fake_run(worse=0.01 * k, seed=k) for k in range(9)]
+    runs = [fakes.fake_run(worse=0.01 * k, seed=k, draws=20) for k in range(9)]
     for run in runs:
         with_inputs(run, np.arange(9.0)[:, None], (1,), np.zeros(9))
         run.predict = lambda x, run=run: asked.append(run) or line.predict(x)
