@@ -27,6 +27,7 @@ if _TYPE_CHECKING:
     from bnnzoo.inference import Run as Run
     from bnnzoo.inference import drop_chains as drop_chains
     from bnnzoo.inference import fit as fit
+    from bnnzoo.inference import load_evidence as load_evidence
     from bnnzoo.inference import load_run as load_run
     from bnnzoo.inference import log_evidence as log_evidence
     from bnnzoo.inference import match_prior as match_prior
@@ -65,6 +66,7 @@ __all__ = [
     "fit",
     "fit_spec",
     "load_dataset",
+    "load_evidence",
     "load_model",
     "load_run",
     "load_study",
@@ -97,6 +99,7 @@ _HOMES = {
     "fit": "bnnzoo.inference",
     "fit_spec": "bnnzoo.api",
     "load_dataset": "bnnzoo.datasets",
+    "load_evidence": "bnnzoo.inference",
     "load_model": "bnnzoo.models",
     "load_run": "bnnzoo.inference",
     "load_study": "bnnzoo.reports",

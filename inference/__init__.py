@@ -13,6 +13,7 @@ from bnnzoo.inference.gaussian_process import (
     StudentTProcess,
 )
 from bnnzoo.inference.infinite import InfiniteNetwork
+from bnnzoo.inference.kept_evidence import load_evidence
 from bnnzoo.inference.laplace_predictive import (
     FunctionMoments,
     function_moments,
@@ -65,6 +66,7 @@ __all__ = [
     "fit",
     "fit_process",
     "function_moments",
+    "load_evidence",
     "load_run",
     "log_evidence",
     "match_prior",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -15,12 +16,15 @@ import numpy as np
 
 from bnnzoo import registry
 from bnnzoo.errors import DataWarning, OptionError, hint
+from bnnzoo.inference import kept
+from bnnzoo.inference.environment import describe_data, device, now, versions
 from bnnzoo.inference.precision import begin, precision
 from bnnzoo.inference.prior_checks import check_drawable, check_normalised
 from bnnzoo.inference.programs import make_room
 from bnnzoo.inference.run import external_hash
 from bnnzoo.models.handwritten import as_model
 from bnnzoo.models.posterior import Posterior
+from bnnzoo.specs import Component
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
@@ -79,6 +83,10 @@ class Evidence:
             -rows * log(standard deviation); 0 where they were not scaled.
         data_dependent: what of the model was fitted to the training targets before, such as their
             scaling; empty for nothing.
+        record: what it was made of and with: ``label``, ``spec`` (data and model, as sections of a
+            TOML file), ``external`` (hash of what the registry cannot rebuild of the model),
+            ``data`` (name, hash, sizes), ``options`` of the estimator, ``seed``, ``dtype``,
+            ``created``, ``device``, ``versions``.
     """
 
     value: float
@@ -92,6 +100,7 @@ class Evidence:
     warnings: tuple[str, ...] = ()
     log_jacobian: float = 0.0
     data_dependent: tuple[str, ...] = ()
+    record: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def original_units(self) -> float:
@@ -117,6 +126,36 @@ class Evidence:
         if not 0 < error < math.inf:
             return f"{value:.3f}"
         return f"{value:.{min(max(1 - math.floor(math.log10(error)), 1), 6)}f} +- {error:.2g}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data, with ``original_units`` beside the fields."""
+        fields = {**vars(self), "original_units": self.original_units}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Evidence:
+        """The evidence that :meth:`to_dict` came from.
+
+        Args:
+            content: plain data.
+        """
+        fields = {k: v for k, v in content.items() if k != "original_units"}
+        tuples = {k: tuple(fields[k]) for k in ("warnings", "data_dependent")}
+        if fields["kind"] not in KINDS:
+            raise ValueError(f"kind {fields['kind']!r}{hint(str(fields['kind']), KINDS)}")
+        return cls(**{**fields, **tuples})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Keep it as a JSON file: for ``load_evidence``, or for a report.
+
+        Args:
+            path: of the file, ending in ``.json``.
+
+        Raises:
+            InputError: another ending, or a folder.
+            StorageError: the file cannot be written.
+        """
+        kept.write(path, "evidence", self.to_dict())
 
 
 class Estimator(ABC):
@@ -210,12 +249,18 @@ class Job:
         entry = registry.get("estimators", method)
         self.method, self.cautions = method, entry.card.facts.get("wrong when", "")
         self.estimator: Estimator = entry.build(options, "estimator")
+        parsed = entry.parse(options, "estimator")
+        self.options = parsed.model_dump(mode="json", exclude_none=True)
         if dtype not in ("float32", "float64"):
             raise OptionError(f"dtype = {dtype!r}{hint(str(dtype), ('float32', 'float64'))}")
         self.dtype = self.estimator.dtype or dtype
         make_room()
         ours = as_model(model)
-        if external_hash(ours):
+        self.external = external_hash(ours)
+        source = Component(name=data.name, options=dict(data.source or {}))
+        assert ours.spec is not None
+        self.spec = ours.spec.model_copy(update={"data": source})
+        if self.external:
             begin(self.dtype)
         with precision(self.dtype):
             self.posterior = Posterior(ours, data)
@@ -249,7 +294,31 @@ class Job:
             warnings=found.warnings,
             log_jacobian=_log_jacobian(self.posterior),
             data_dependent=_fitted_before(self.posterior),
+            record=self._record(seed),
         )
+
+    @property
+    def origin(self) -> tuple[dict[str, Any], str]:
+        """Data and model as sections of a TOML file, and the hash of what these leave out."""
+        # the inference of a spec is of runs: an estimator has options of its own
+        return {k: v for k, v in self.spec.to_tree().items() if k != "inference"}, self.external
+
+    def _record(self, seed: int) -> dict[str, Any]:
+        data = self.posterior.data
+        assert data is not None
+        spec, external = self.origin
+        return {
+            "label": self.posterior.model.label,
+            "spec": spec,
+            "external": external,
+            "data": {**describe_data(data), "scale": data.scale},
+            "options": self.options,
+            "seed": seed,
+            "dtype": self.dtype,
+            "created": now(),
+            "device": device(),
+            "versions": versions(),
+        }
 
 
 def _log_jacobian(posterior: Posterior) -> float:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import time
 import warnings
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import jax
-import numpy as np
 
 from bnnzoo import registry, store
 from bnnzoo.datasets import Dataset
@@ -20,6 +14,7 @@ from bnnzoo.errors import DataWarning, OptionError, RunError, hint
 from bnnzoo.inference.backend import Backend
 from bnnzoo.inference.chains import Chains
 from bnnzoo.inference.checkpoint import Checkpoint, keep_data
+from bnnzoo.inference.environment import describe_data, device, now, versions
 from bnnzoo.inference.extending import check_draws, keep_ends, lengthen, reopen
 from bnnzoo.inference.linearised import linearisation_points
 from bnnzoo.inference.loop import run_chains
@@ -41,19 +36,6 @@ from bnnzoo.models.handwritten import as_model
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import parse_options
 from bnnzoo.specs import Component, InferenceSpec, RunSpec
-
-PACKAGES = (
-    "bnnzoo",
-    "jax",
-    "jaxlib",
-    "numpyro",
-    "flax",
-    "blackjax",
-    "arviz",
-    "numpy",
-    "xarray",
-    "zarr",
-)
 
 
 def fit(
@@ -325,18 +307,10 @@ def _manifest(
     return {
         "state": "complete" if chains.complete else "stopped",
         "label": label,
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created": now(),
         "versions": versions(),
         "device": device(),
-        "data": {
-            "name": data.name,
-            "hash": data.hash,
-            "task": data.task,
-            "rows": data.rows,
-            "test_rows": data.test_rows,
-            "features": int(np.prod(data.in_shape)),
-            "metadata": data.metadata(),
-        },
+        "data": {**describe_data(data), "metadata": data.metadata()},
         "model": {
             "description": posterior.model.label,
             "dimension": posterior.dimension,
@@ -357,22 +331,3 @@ def _label(posterior: Posterior, spec: RunSpec) -> str:
     text = f"{posterior.model.label}, {inference.backend}, T={inference.posterior_temperature:g}"
     L = inference.likelihood_temperature
     return text if L == 1 else f"{text}, L={L:g}"
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages a run depends on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def device() -> str:
-    """The kind and number of devices JAX computes on."""
-    first = jax.devices()[0]
-    if first.platform == "cpu":
-        return f"cpu ({os.cpu_count()} cores)"
-    return f"{first.device_kind} x {jax.device_count()}"

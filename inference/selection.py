@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bnnzoo.errors import DataWarning, InputError, OptionError, RunError
+from bnnzoo.inference import kept
+from bnnzoo.inference.environment import describe_data, device, now, versions
 from bnnzoo.inference.evidence import Evidence, Job
 from bnnzoo.inference.progress import through
 from bnnzoo.models.handwritten import as_model
+from bnnzoo.models.model import build_model
+from bnnzoo.specs import spec_from_tree
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
@@ -45,6 +50,8 @@ class Candidate:
         behind: nats behind the first; infinite without an evidence.
         distinct: it is behind by more than the errors of both explain.
         failure: why there is no evidence; empty.
+        spec: data and model as sections of a TOML file.
+        external: hash of what the registry cannot rebuild of the model; empty where it can.
     """
 
     name: str
@@ -55,6 +62,27 @@ class Candidate:
     behind: float
     distinct: bool
     failure: str = ""
+    spec: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    external: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the model as plain data."""
+        fields = {k: v for k, v in vars(self).items() if k != "model"}
+        evidence = None if self.evidence is None else self.evidence.to_dict()
+        return {**fields, "interval": list(self.interval), "evidence": evidence}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Candidate:
+        """The candidate that :meth:`to_dict` came from, its model built again where that can be.
+
+        Args:
+            content: plain data.
+        """
+        evidence, (low, high) = content["evidence"], content["interval"]
+        made = None if evidence is None else Evidence.from_dict(evidence)
+        parts = {k: v for k, v in content["spec"].items() if k != "data"}
+        model = None if content["external"] else build_model(spec_from_tree(parts))
+        return cls(**{**content, "model": model, "evidence": made, "interval": (low, high)})
 
 
 @dataclass(frozen=True)
@@ -65,21 +93,54 @@ class Selection:
         candidates: in order of evidence.
         warnings: what makes the order doubtful.
         seconds: wall time.
+        record: what all have in common: ``data`` (name, hash, sizes), ``prior_probabilities`` by
+            name, ``seed``, ``dtype``, ``created``, ``device``, ``versions``.
     """
 
     candidates: tuple[Candidate, ...]
     warnings: tuple[str, ...]
     seconds: float
+    record: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def best(self) -> Any:
-        """The model of highest evidence."""
+        """The model of highest evidence; None where it is hand-written and was read from a file."""
         return self.candidates[0].model
 
     @property
     def gradients(self) -> int:
         """Gradients of all estimates."""
         return sum(c.evidence.gradients for c in self.candidates if c.evidence is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the models as plain data."""
+        candidates = [c.to_dict() for c in self.candidates]
+        fields = {**vars(self), "candidates": candidates, "warnings": list(self.warnings)}
+        return {**fields, "gradients": self.gradients}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Selection:
+        """The selection that :meth:`to_dict` came from.
+
+        Args:
+            content: plain data.
+        """
+        candidates = tuple(Candidate.from_dict(c) for c in content["candidates"])
+        return cls(
+            candidates, tuple(content["warnings"]), content["seconds"], dict(content["record"])
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Keep it as a JSON file: for ``load_evidence``, or for a report.
+
+        Args:
+            path: of the file, ending in ``.json``.
+
+        Raises:
+            InputError: another ending, or a folder.
+            StorageError: the file cannot be written.
+        """
+        kept.write(path, "selection", self.to_dict())
 
     def __str__(self) -> str:
         width = max(len(c.name) for c in self.candidates)
@@ -140,8 +201,17 @@ def select(
     if not any(math.isfinite(e.value) for e in found.values()):
         first = next(iter(failures.values()), "every value is infinite or no number")
         raise RunError(f"no evidence could be computed: {first}")
-    candidates = _ranked(named, found, failures, weights, seed)
-    return Selection(candidates, doubts(found, failures), time.perf_counter() - begun)
+    candidates = _ranked(jobs, named, found, failures, weights, seed)
+    record = {
+        "data": describe_data(data),
+        "prior_probabilities": weights,
+        "seed": seed,
+        "dtype": dtype,
+        "created": now(),
+        "device": device(),
+        "versions": versions(),
+    }
+    return Selection(candidates, doubts(found, failures), time.perf_counter() - begun, record)
 
 
 def probabilities(
@@ -211,6 +281,7 @@ def _same_names(named: Mapping[str, Any], given: Mapping[str, Any], what: str) -
 
 
 def _ranked(
+    jobs: Mapping[str, Job],
     named: Mapping[str, Any],
     found: Mapping[str, Evidence],
     failures: Mapping[str, str],
@@ -230,15 +301,13 @@ def _ranked(
         behind = float(values[0] - values[k])
         distinct = k > 0 and behind > DISTINCT * math.hypot(errors[0], errors[k])
         bounds = (float(interval[0, k]), float(interval[1, k]))
-        made.append(
-            Candidate(name, named[name], good[name], float(share[k]), bounds, behind, distinct)
-        )
+        parts = (good[name], float(share[k]), bounds, behind, distinct, "")
+        made.append(Candidate(name, named[name], *parts, *jobs[name].origin))
     for name in named:
         if name not in good:
             why = failures.get(name, "its value is infinite or no number")
-            made.append(
-                Candidate(name, named[name], None, math.nan, (math.nan,) * 2, math.inf, True, why)
-            )
+            missing = (None, math.nan, (math.nan,) * 2, math.inf, True, why)
+            made.append(Candidate(name, named[name], *missing, *jobs[name].origin))
     return tuple(made)
 
 

@@ -1,4 +1,4 @@
-"""Do stated probabilities come true? PIT and interval coverage, or reliability of confidences."""
+"""Do stated probabilities come true? PIT and coverage of intervals, or reliability of classes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
+from bnnzoo import metrics
 from bnnzoo.reports.comparison import Scores
+from bnnzoo.reports.reliability import reliability
 
 LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 """Central intervals whose coverage is drawn."""
-
-BINS = 15
-"""Bins of confidence, as in the tabulated calibration error."""
 
 BAND = 0.95
 """Probability that a calibrated run stays inside the whole band."""
 
 GRID = 100
 """Points at which the ECDF of PIT values is compared with its band, at most."""
-
-Z95 = 1.959963984540054
 
 
 def calibrate(scores: Scores | None, task: str) -> dict[str, Any] | None:
@@ -31,6 +28,8 @@ def calibrate(scores: Scores | None, task: str) -> dict[str, Any] | None:
         return None
     if task == "classification":
         if scores.probabilities is None or scores.y is None:
+            return None
+        if not np.isfinite(scores.probabilities).all():
             return None
         return reliability(scores.probabilities, scores.y.astype(np.int64))
     if scores.pit is None or not np.isfinite(scores.pit).all():
@@ -47,7 +46,8 @@ def pit_calibration(pit: np.ndarray) -> dict[str, Any]:
     Returns:
         ``at`` and ``excess`` (ECDF minus uniform) with the simultaneous band ``low``, ``high``;
         ``outside`` says whether the ECDF leaves it; ``levels``, ``coverage`` and pointwise 95 %
-        limits of coverage ``coverage_low``, ``coverage_high`` for a calibrated run.
+        limits of coverage ``coverage_low``, ``coverage_high`` for a calibrated run;
+        ``calibration_error`` and ``ks_distance`` of the PIT values.
     """
     n = len(pit)
     at = _grid(n)
@@ -68,6 +68,8 @@ def pit_calibration(pit: np.ndarray) -> dict[str, Any]:
         "coverage": covered.tolist(),
         "coverage_low": tails[0].tolist(),
         "coverage_high": tails[1].tolist(),
+        "calibration_error": metrics.pit_calibration_error(pit),
+        "ks_distance": metrics.pit_ks_distance(pit),
     }
 
 
@@ -92,52 +94,6 @@ def ecdf_band(n: int, simulations: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     tails = np.minimum(binom.cdf(counts, n, at), binom.sf(counts - 1, n, at))
     gamma = 2 * np.quantile(tails.min(1), 1 - BAND)
     return binom.ppf(gamma / 2, n, at) / n, binom.ppf(1 - gamma / 2, n, at) / n
-
-
-def reliability(probabilities: np.ndarray, y: np.ndarray, bins: int = BINS) -> dict[str, Any]:
-    """How often the predicted class is right, by stated confidence.
-
-    Args:
-        probabilities: ``(row, class)``.
-        y: class numbers ``(row,)``.
-        bins: equal bins of the highest probability.
-
-    Returns:
-        One entry a bin that has rows: ``confidence`` (mean), ``accuracy``, 95 % Wilson limits
-        ``low`` and ``high``, ``count``; and ``outside``, the bins whose limits miss the
-        confidence.
-    """
-    confidence = probabilities.max(1)
-    right = probabilities.argmax(1) == y
-    which = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
-    used = np.unique(which)
-    count = np.array([(which == b).sum() for b in used])
-    stated = np.array([confidence[which == b].mean() for b in used])
-    hits = np.array([right[which == b].sum() for b in used])
-    low, high = wilson(hits, count)
-    return {
-        "kind": "reliability",
-        "rows": len(y),
-        "classes": int(probabilities.shape[1]),
-        "bins": bins,
-        "edges": (used / bins).tolist(),
-        "confidence": stated.tolist(),
-        "accuracy": (hits / count).tolist(),
-        "low": low.tolist(),
-        "high": high.tolist(),
-        "count": count.tolist(),
-        "outside": int(((stated < low) | (stated > high)).sum()),
-        "mean_confidence": float(confidence.mean()),
-        "overall_accuracy": float(right.mean()),
-    }
-
-
-def wilson(hits: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95 % limits of a proportion, ``hits`` of ``count``; Wilson, JASA 22 (1927)."""
-    share, scale = hits / count, 1 + Z95**2 / count
-    centre = (share + Z95**2 / (2 * count)) / scale
-    half = Z95 / scale * np.sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
 def _grid(n: int) -> np.ndarray:

@@ -34,15 +34,16 @@ METRIC_NAMES = {
 class Scores:
     """What a run says of the rows it is judged on.
 
-    ``log_density`` ``(row,)`` in nats; ``y`` the targets; ``mean``, ``crps`` and ``pit`` for
-    regression, ``probabilities`` ``(row, class)`` for classification; ``rows`` is ``"test"``, or
-    ``"training"`` where there are no test rows and the scores are of rows the run was fitted to.
+    ``log_density`` ``(row,)`` in nats; ``y`` the targets; ``mean``, ``std``, ``crps`` and ``pit``
+    for regression, ``probabilities`` ``(row, class)`` for classification; ``rows`` is ``"test"``,
+    or ``"training"`` where there are no test rows and the scores are of rows the run was fitted to.
     """
 
     rows: str
     log_density: np.ndarray
     y: np.ndarray | None = None
     mean: np.ndarray | None = None
+    std: np.ndarray | None = None
     crps: np.ndarray | None = None
     pit: np.ndarray | None = None
     probabilities: np.ndarray | None = None
@@ -54,7 +55,7 @@ def read_scores(run: ReportRun) -> Scores | None:
     if scored is not None and "log_density" in scored:
         arrays = {
             name: np.asarray(scored[name].values, dtype=np.float64)
-            for name in ("mean", "crps", "pit", "probabilities")
+            for name in ("mean", "std", "crps", "pit", "probabilities")
             if name in scored
         }
         y = None if truth is None or "y" not in truth else np.asarray(truth["y"].values)

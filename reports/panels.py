@@ -49,7 +49,7 @@ def pit_plot(row: Row, reach: Number) -> Markup:
     band = [(x(a), y(v)) for a, v in zip(c["at"], c["high"], strict=True)]
     band += [(x(a), y(v)) for a, v in zip(c["at"][::-1], c["low"][::-1], strict=True)]
     plot.path(path(band) + "Z", "band")
-    _frame(plot, x, y, [0.0, 0.5, 1.0], _symmetric(reach), "PIT value", "ECDF − uniform")
+    frame(plot, x, y, [0.0, 0.5, 1.0], _symmetric(reach), "PIT value", "ECDF − uniform")
     plot.line(x(0), y(0), x(1), y(0), "zero")
     points = [(x(a), y(v)) for a, v in zip(c["at"], c["excess"], strict=True)]
     plot.path(steps(points), "curve warn" if c["outside"] else "curve")
@@ -70,41 +70,61 @@ def coverage_plot(row: Row) -> Markup:
     band = [(x(a), y(v)) for a, v in zip(levels, c["coverage_high"], strict=True)]
     band += [(x(a), y(v)) for a, v in zip(levels[::-1], c["coverage_low"][::-1], strict=True)]
     plot.path(path(band) + "Z", "band")
-    _frame(plot, x, y, [0.0, 0.5, 1.0], [0.0, 0.5, 1.0], "nominal coverage", "observed coverage")
+    frame(plot, x, y, [0.0, 0.5, 1.0], [0.0, 0.5, 1.0], "nominal coverage", "observed coverage")
     plot.line(x(0), y(0), x(1), y(1), "zero")
     plot.path(path([(x(a), y(v)) for a, v in zip(levels, c["coverage"], strict=True)]), "curve")
     return plot.markup()
 
 
-def reliability_plot(row: Row) -> Markup:
-    """Accuracy against confidence with Wilson limits, over the counts of rows."""
+def reliability_plot(row: Row, of: str = "top") -> Markup:
+    """Frequency against stated probability with its consistency band, over the counts of rows."""
     c = row["calibration"]
+    part = c[of]
     height, counts, gap = 196, 24, 14
+    where = "stays inside" if not part["outside"] else f"leaves in {part['outside']} bins"
+    what = "predicted class" if of == "top" else "all classes"
     plot = Plot(
-        CARD_WIDTH,
-        height,
-        f"Run {row['number']}: mean confidence {100 * c['mean_confidence']:.1f} %, "
-        f"accuracy {100 * c['overall_accuracy']:.1f} %.",
+        CARD_WIDTH, height, f"Run {row['number']}: reliability of the {what} {where} its 95 % band."
     )
-    least = 0.5 if c["classes"] == 2 else 0.0
+    least = 0.5 if c["classes"] == 2 and of == "top" else 0.0
     x = linear(least, 1, LEFT, CARD_WIDTH - RIGHT)
     y = linear(0, 1, height - BOTTOM - counts - gap, TOP)
     marks = [0.5, 0.75, 1.0] if least else [0.0, 0.5, 1.0]
-    _frame(plot, x, y, [], [0.0, 0.5, 1.0], "", "accuracy")
+    frame(plot, x, y, [], [0.0, 0.5, 1.0], "", "accuracy" if of == "top" else "frequency")
+    floor, most = height - BOTTOM, max(part["count"])
+    for k, left in enumerate(part["edges"]):
+        a, b = x(max(left, least)), x(left + 1 / c["bins"])
+        top, bottom = y(part["high"][k]), y(part["low"][k])
+        plot.rect(a, top, max(b - a, 1), max(bottom - top, 0.5), "band")
+        tall = max(counts * part["count"][k] / most, 1.0)
+        plot.rect(a + 0.5, floor - tall, max(b - a - 1, 1), tall, "count")
     plot.line(x(least), y(least), x(1), y(1), "zero")
-    floor, most = height - BOTTOM, max(c["count"])
-    for k, confidence in enumerate(c["confidence"]):
-        lo, hi = c["edges"][k], c["edges"][k] + 1 / c["bins"]
-        tall = max(counts * c["count"][k] / most, 1.0)
-        left, right = x(max(lo, least)), x(hi)
-        plot.rect(left + 0.5, floor - tall, max(right - left - 1, 1), tall, "count")
-        missed = not c["low"][k] <= confidence <= c["high"][k]
-        cls = " warn" if missed else ""
-        plot.line(x(confidence), y(c["low"][k]), x(confidence), y(c["high"][k]), "whisker" + cls)
-        plot.dot(x(confidence), y(c["accuracy"][k]), 3, "bead" + cls)
+    for k, stated in enumerate(part["stated"]):
+        inside = part["low"][k] - 1e-12 <= part["observed"][k] <= part["high"][k] + 1e-12
+        plot.dot(x(stated), y(part["observed"][k]), 3, "bead" if inside else "bead warn")
     plot.line(LEFT, floor, CARD_WIDTH - RIGHT, floor, "axis")
-    _bottom(plot, x, marks, floor, "confidence")
+    _bottom(plot, x, marks, floor, "confidence" if of == "top" else "stated probability")
     plot.text(LEFT - 4, floor - counts + 8, f"{most:,}", "tick", "end")
+    return plot.markup()
+
+
+def selective_plot(row: Row) -> Markup:
+    """Error of the rows a run is surest of, against the share that is kept."""
+    s = row["selective"]
+    plot = Plot(
+        CARD_WIDTH,
+        CARD_HEIGHT,
+        f"Run {row['number']}: {s['measure']} {significant(s['overall'])} of all rows, "
+        f"{significant(s['half'])} of the surest half.",
+    )
+    top = max([*s["risk"], s["overall"]]) * 1.08 or 1.0
+    x = linear(0, 1, LEFT, CARD_WIDTH - RIGHT)
+    y = linear(0, top, CARD_HEIGHT - BOTTOM, TOP)
+    frame(plot, x, y, [0.0, 0.5, 1.0], ticks(0, top, 3)[1:], "share kept", s["measure"])
+    plot.line(x(0), y(s["overall"]), x(1), y(s["overall"]), "zero")
+    for name, cls in (("ideal", "curve faint"), ("risk", "curve")):
+        points = [(x(a), y(v)) for a, v in zip(s["share"], s[name], strict=True)]
+        plot.path(path(points), cls)
     return plot.markup()
 
 
@@ -118,7 +138,7 @@ def trace_plot(row: Row) -> Markup:
     x = linear(0, elbo["steps"], LEFT + 10, CARD_WIDTH - RIGHT)
     y = linear(lo, top + 0.05 * ((top - lo) or 1), CARD_HEIGHT - BOTTOM, TOP)
     marks = ticks(lo, top, 3)
-    _frame(plot, x, y, [], marks, "", "ELBO", left=LEFT + 10)
+    frame(plot, x, y, [], marks, "", "ELBO", left=LEFT + 10)
     plot.line(LEFT + 10, y(lo), CARD_WIDTH - RIGHT, y(lo), "axis")
     _bottom(plot, x, [0, elbo["steps"]], y(lo), "step", ["0", f"{elbo['steps']:,}"])
     for trace in elbo["trace"]:
@@ -163,7 +183,7 @@ def _temperature_plot(
     plot = Plot(width, height, f"Mean log density against {name}, one line for each prior.")
     x = logarithmic(temperatures[0], temperatures[-1], left + 20, width - right - 14)
     y = linear(lo, hi, height - 40, TOP + 2)
-    _frame(plot, x, y, [], ticks(lo, hi, 5), "", "log density", left=left, right=right)
+    frame(plot, x, y, [], ticks(lo, hi, 5), "", "log density", left=left, right=right)
     plot.line(left, height - 40, width - right, height - 40, "axis")
     shown = temperatures if len(temperatures) <= 6 else temperatures[:: -(-len(temperatures) // 6)]
     _bottom(plot, x, shown, height - 40, name, [f"{t:g}" for t in shown])
@@ -199,7 +219,7 @@ def _end_label(series: Mapping[str, Any]) -> str:
     return text if len(text) <= 16 else text[:15] + "…"
 
 
-def _frame(
+def frame(
     plot: Plot,
     x: Scale,
     y: Scale,
@@ -210,7 +230,19 @@ def _frame(
     left: int = LEFT,
     right: int = RIGHT,
 ) -> None:
-    """Grid, labels and title of the y axis, and the x axis where it has marks."""
+    """Grid, labels and title of the y axis, and the x axis where it has marks.
+
+    Args:
+        plot: to draw on.
+        x: scale across.
+        y: scale up.
+        x_marks: ticks across; none for an axis that is drawn by itself.
+        y_marks: ticks up.
+        x_title: below the axis.
+        y_title: above the axis.
+        left: room for the labels of the y axis.
+        right: room on the other side.
+    """
     plot.text(left - 30, 9, y_title, "tick", "start")
     for mark in y_marks:
         plot.line(left, y(mark), plot.width - right, y(mark), "grid")
@@ -233,9 +265,9 @@ def _bottom(
         place = x(mark)
         plot.line(place, floor, place, floor + 3, "axis")
         anchor = "end" if place > plot.width - RIGHT - 6 else "middle"
-        plot.text(place, floor + 13, texts[k] if texts else tick_text(mark, marks), "tick", anchor)
+        plot.text(place, floor + 14, texts[k] if texts else tick_text(mark, marks), "tick", anchor)
     if title:
-        plot.text((x(marks[0]) + x(marks[-1])) / 2, floor + 26, title, "tick")
+        plot.text((x(marks[0]) + x(marks[-1])) / 2, floor + 27, title, "tick")
 
 
 def _short(value: Number, values: Sequence[Number]) -> str:

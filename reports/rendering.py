@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from bnnzoo.reports import formatting, panels, rowcharts
+from bnnzoo.reports import formatting, panels, picture_plots, rowcharts
 from bnnzoo.reports.comparison import CLEAR, METRIC_NAMES, in_errors
 from bnnzoo.reports.diagnostics import (
     ESS_LOW,
@@ -20,8 +20,15 @@ from bnnzoo.reports.diagnostics import (
     RHAT_GOOD,
     WEIGHTS_CHECKED,
 )
+from bnnzoo.reports.evidence import BOUNDS, NOT_EVIDENCE, factor
+from bnnzoo.reports.evidence_chart import evidence_chart
+from bnnzoo.reports.figure_data import figure_addresses
+from bnnzoo.reports.pictures import SEEN
 from bnnzoo.reports.svg import key
 from bnnzoo.reports.temperature import symbol
+
+DRAWN = 60
+"""Runs that have small plots of their own, and rows of the pairwise table: the best so many."""
 
 PERCENT = ("coverage_50", "coverage_90", "accuracy")
 """Metrics that are shown in per cent."""
@@ -68,27 +75,97 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
         "calibrated": [row for row in rows if row["calibration"]],
         "comparable": block["scored_on"] == "test" and len(rows) > 1,
         "plain_labels": all(_says_nothing_new(row) for row in rows),
+        "sections": sections(block),
+        "evidence_count": evidence_count(block),
+        "pictured": [row for row in rows if row["picture"]],
     }
     if not figures:
         return view
+    drawn = rows[:DRAWN]
     kind = view["calibrated"][0]["calibration"]["kind"] if view["calibrated"] else None
     reach = panels.pit_reach(rows) if kind == "pit" else 0.0
     view |= {
         "forest": rowcharts.forest(rows, block["digits"]) if view["comparable"] else None,
+        "evidence_chart": evidence_chart(block["evidence"]) if block["evidence"] else None,
         "convergence": rowcharts.convergence(rows),
-        "trace_plots": [(row, panels.trace_plot(row)) for row in view["traces"]],
+        "data": figure_addresses(block, drawn),
+        "trace_plots": [
+            (row, panels.trace_plot(row)) for row in view["traces"] if row["number"] <= DRAWN
+        ],
         "calibration": [
             (row, [panels.pit_plot(row, reach), panels.coverage_plot(row)])
             if kind == "pit"
-            else (row, [panels.reliability_plot(row)])
+            else (row, _reliability_plots(row))
             for row in view["calibrated"]
+            if row["number"] <= DRAWN
         ],
         "calibration_kind": kind,
+        "pictures": _pictures(view["pictured"]),
+        "selective": [
+            (row, panels.selective_plot(row))
+            for row in rows
+            if row["selective"] and row["number"] <= DRAWN
+        ],
         "temperature": [
             {**panel, "plots": panels.temperature_plots(panel)} for panel in block["temperature"]
         ],
     }
     return view
+
+
+def _pictures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Curves, surfaces or images of the runs that have them, all of one kind."""
+    if not rows:
+        return None
+    kind = rows[0]["picture"]["kind"]
+    if kind == "images":
+        return {"kind": kind, "rows": rows, "plots": []}
+    draw = picture_plots.line_plot if kind == "line" else picture_plots.surface_plot
+    alike = [row for row in rows if row["picture"]["kind"] == kind]
+    return {"kind": kind, "rows": alike, "plots": [(row, draw(row)) for row in alike]}
+
+
+def _reliability_plots(row: Mapping[str, Any]) -> list[Markup]:
+    """Of the predicted class, and of all classes where there are more than two."""
+    parts = ("top",) if row["calibration"]["classes"] == 2 else ("top", "all")
+    return [panels.reliability_plot(row, of) for of in parts]
+
+
+RUN_SECTIONS = {
+    "metrics": "Predictions",
+    "pictures": "Pictures",
+    "convergence": "Convergence",
+    "calibration": "Calibration",
+    "temperature": "Temperature",
+    "cost": "Cost",
+    "settings": "Settings",
+}
+"""Sections that a data set with runs has, by anchor."""
+
+
+def sections(block: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Anchors and names of the sections on a data set."""
+    evidence = [("evidence", "Evidence")] if block["evidence"] else []
+    if not block["runs"]:
+        return evidence
+    seen = any(row["picture"] for row in block["runs"])
+    own = [(k, v) for k, v in RUN_SECTIONS.items() if k != "pictures" or seen]
+    return [("summary", "Summary"), *evidence, *own]
+
+
+def evidence_count(block: Mapping[str, Any]) -> int:
+    """How many evidences there are on a data set."""
+    panel = block["evidence"]
+    return sum(len(one["entries"]) for one in panel["groups"]) if panel else 0
+
+
+def what_is_compared(report: Mapping[str, Any]) -> str:
+    """The contents of a report in a few words."""
+    counts = [(report["run_count"], "run"), (report["evidence_count"], "evidence")]
+    what = formatting.listed([formatting.counted(n, noun) for n, noun in counts if n])
+    text = f"{what} on {formatting.counted(len(report['blocks']), 'data set')}"
+    runs = ", runs" if report["evidence_count"] else ""
+    return f"{text}{runs}, compared by mean log density of the test rows" if counts[0][0] else text
 
 
 def _says_nothing_new(row: Mapping[str, Any]) -> bool:
@@ -142,9 +219,9 @@ def _matrix(block: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
     """Cells of the pairwise table with the class of their shade."""
     digits, pairs = block["digits"], block["pairs"]
     cells = []
-    for i, line in enumerate(pairs["difference"]):
+    for i, line in enumerate(pairs["difference"][:DRAWN]):
         row = []
-        for j, difference in enumerate(line):
+        for j, difference in enumerate(line[:DRAWN]):
             error = pairs["standard_error"][i][j]
             if i == j:
                 row.append({"shade": "same", "difference": "", "error": "", "words": ""})
@@ -189,6 +266,7 @@ def environment() -> Environment:
         "moment": formatting.moment,
         "counted": formatting.counted,
         "numbered": formatting.numbered,
+        "zip_unique": zip_unique,
         "md": markdown_text,
         "setting": setting_text,
         "sortable": sort_value,
@@ -197,6 +275,13 @@ def environment() -> Environment:
         "key": key,
         "metric_text": metric_text,
         "symbol": symbol,
+        "DRAWN": DRAWN,
+        "SEEN": SEEN,
+        "image_address": picture_plots.image_address,
+        "what_is_compared": what_is_compared,
+        "bayes_factor": factor,
+        "BOUNDS": BOUNDS,
+        "NOT_EVIDENCE": NOT_EVIDENCE,
         "RHAT_GOOD": RHAT_GOOD,
         "RHAT_BAD": RHAT_BAD,
         "ESS_LOW": ESS_LOW,
@@ -240,6 +325,11 @@ def setting_text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k}: {setting_text(v)}" for k, v in value.items()) or formatting.NOTHING
     return str(value)
+
+
+def zip_unique(first: Iterable[Any], second: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Pairs of two equally long lists, each pair once."""
+    return list(dict.fromkeys(zip(first, second, strict=True)))
 
 
 def sort_value(value: Any) -> Any:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,93 +9,107 @@ from typing import Any
 
 import numpy as np
 
-from bnnzoo.errors import InputError, StorageError
+from bnnzoo.errors import InputError
 from bnnzoo.reports import comparison, rendering, summary
 from bnnzoo.reports.calibration import calibrate
+from bnnzoo.reports.citations import citations
+from bnnzoo.reports.cost import cost
 from bnnzoo.reports.diagnostics import diagnose, state_of
+from bnnzoo.reports.evidence import evidence_panel
 from bnnzoo.reports.formatting import digits_for, listed
-from bnnzoo.reports.runs import ReportRun, assign_glyphs, facts, group_by_data, short_labels
+from bnnzoo.reports.gathering import empty_block, gather
+from bnnzoo.reports.pictures import SEEN, picture
+from bnnzoo.reports.runs import ReportRun, assign_glyphs, facts, short_labels
+from bnnzoo.reports.selective import selective
 from bnnzoo.reports.settings import settings
 from bnnzoo.reports.temperature import temperature_panels
+from bnnzoo.reports.writing import check_target, write
 
-FORMAT = 1
+FORMAT = 2
 """Of ``report.json``; raised when a field changes its meaning."""
 
 
-def write_report(runs: Sequence[ReportRun], path: str | Path, *, title: str | None = None) -> Path:
+def write_report(
+    runs: Sequence[Any],
+    path: str | Path,
+    *,
+    title: str | None = None,
+    format: str | None = None,
+) -> Path:
     """Write a page that compares runs, with the same content as Markdown and JSON beside it.
 
     Args:
-        runs: one or more runs, on one data set or several; only runs on the same data (by hash)
-            are compared with each other.
+        runs: one or more runs, evidences and selections, on one data set or several; only those on
+            the same data (by hash) are compared with each other.
         path: of the HTML page; ``.md`` and ``.json`` of the same name are written beside it, and
             missing folders are made.
         title: of the page.
+        format: ``html``, ``md`` or ``json`` to write that alone, under ``path``.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: there are no runs, or ``path`` is a folder or ends in ``.md`` or ``.json``.
+        InputError: there are no runs, one of them is something else, or ``path`` is a folder or
+            ends as another format does.
+        OptionError: no such format.
         StorageError: the files cannot be written; none of them is then left behind.
     """
     runs = list(runs)
     if not runs:
         raise InputError("a report needs at least one run; none was given")
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(
-            f"{path} is a folder; give the page a name, such as {path / 'report.html'}"
-        )
-    if path.suffix in (".md", ".json"):
-        raise InputError(
-            f"{path} must name the page, such as {path.with_suffix('.html')}; "
-            "Markdown and JSON are written beside it"
-        )
-    report = collect(runs, title)
-    _write(
-        {
-            path.with_suffix(".json"): rendering.to_json(report),
-            path.with_suffix(".md"): rendering.to_markdown(report),
-            path: rendering.to_html(report),
-        }
-    )
-    return path
+    target = check_target(path, format)
+    write(collect(runs, title), target, format)
+    return target
 
 
-def collect(runs: Sequence[ReportRun], title: str | None = None) -> dict[str, Any]:
+def collect(runs: Sequence[Any], title: str | None = None) -> dict[str, Any]:
     """Everything a report says, as plain data.
 
     Args:
-        runs: at least one run.
+        runs: at least one run, evidence or selection.
         title: of the page, or None for a plain one.
 
     Returns:
         ``title``, ``created``, ``versions`` and ``blocks``, one a data set: its ``name``, sizes,
         ``verdict``, ``cautions``, ``runs`` (best first, numbered from 1), ``pairs``,
-        ``temperature`` and ``settings``.
+        ``temperature``, ``settings`` and ``evidence`` (or None).
     """
-    groups = group_by_data(runs)
-    names = [str(members[0].manifest["data"].get("name", "data")) for members in groups]
+    groups = gather(runs)
+    names = [str(one.data.get("name", "data")) for one in groups]
     blocks = []
-    for k, (name, members) in enumerate(zip(names, groups, strict=True), start=1):
-        block = collect_block(members)
+    for k, (name, one) in enumerate(zip(names, groups, strict=True), start=1):
+        block = collect_block(one.runs) if one.runs else empty_block(one.data)
         # two splits of one data set have one name: the hash tells them apart
         block["title"] = f"{name} ({block['hash'][:8]})" if names.count(name) > 1 else name
         block["id"] = f"data-{k}"
-        block["verdict"] = summary.verdict(
-            block["title"], block["runs"], block["pairs"], block["scored_on"]
-        )
-        block["cautions"] = summary.cautions(block["runs"], block["verdict"]["best"])
+        block["evidence"] = evidence_panel(one.evidences, block["title"])
+        if one.runs:
+            block["verdict"] = summary.verdict(
+                block["title"], block["runs"], block["pairs"], block["scored_on"]
+            )
+            block["cautions"] = summary.cautions(block["runs"], block["verdict"]["best"])
+        else:
+            block |= summary.without_runs(block, alone=len(groups) == 1)
         blocks.append(block)
     return {
         "format": FORMAT,
         "title": title or _plain_title(names),
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "run_count": len(runs),
-        "versions": blocks[0]["settings"]["versions"],
+        "run_count": sum(len(one.runs) for one in groups),
+        "evidence_count": sum(rendering.evidence_count(block) for block in blocks),
+        "versions": _versions(blocks),
+        "citations": citations(blocks),
         "blocks": blocks,
     }
+
+
+def _versions(blocks: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Versions that the runs of the first data set were made with, or its evidences."""
+    if blocks[0]["runs"]:
+        return dict(blocks[0]["settings"]["versions"])
+    first = blocks[0]["evidence"]["groups"][0]["entries"][0]
+    return {package: [version] for package, version in first["versions"].items()}
 
 
 def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:
@@ -129,7 +140,12 @@ def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:
         row["convergence"] = diagnose(run.tree)
         row["convergence"]["state"] = state_of(row["convergence"])
         row["calibration"] = calibrate(score, task)
+        row["selective"] = selective(score, task)
+        row["picture"] = picture(run, score) if k < SEEN else None
     errors = [row["versus_best"]["se"] for row in rows]
+    made = settings(members)
+    for row, provenance in zip(rows, made["runs"], strict=True):
+        row["cost"] = cost(row, provenance)
     return {
         **data,
         "name": str(data.get("name", "data")),
@@ -141,7 +157,7 @@ def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:
         "runs": rows,
         "pairs": pairs,
         "temperature": temperature_panels(members, rows, scores),
-        "settings": settings(members),
+        "settings": made,
     }
 
 
@@ -163,43 +179,3 @@ def _plain_title(names: Sequence[str]) -> str:
     unique = list(dict.fromkeys(names))
     on = listed(unique) if len(unique) < 4 else f"{len(unique)} data sets"
     return f"Bayesian neural networks on {on}"
-
-
-def _write(files: Mapping[Path, str]) -> None:
-    """Write all files or none: each to a temporary name first, then all renamed."""
-    folder = next(iter(files)).parent
-    made: list[Path] = []
-    waiting: list[tuple[Path, Path]] = []
-    try:
-        made = _make_folders(folder)
-        for target, text in files.items():
-            handle, name = tempfile.mkstemp(dir=folder, prefix=f".{target.name}.", suffix=".tmp")
-            waiting.append((Path(name), target))
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).chmod(0o666 & ~_umask())  # mkstemp makes files only their owner can read
-        for temporary, target in waiting:
-            temporary.replace(target)
-    except OSError as error:
-        for temporary, _ in waiting:
-            temporary.unlink(missing_ok=True)
-        for created in reversed(made):
-            with contextlib.suppress(OSError):  # not empty: something else uses it by now
-                created.rmdir()
-        reason = error.strerror or str(error)
-        raise StorageError(f"cannot write the report in {folder}: {reason}") from None
-
-
-def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and its parents; returns those that were missing, outermost first."""
-    missing = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

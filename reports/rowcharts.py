@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from bnnzoo.reports.diagnostics import ESS_LOW, RHAT_BAD, RHAT_GOOD
 from bnnzoo.reports.formatting import NOTHING, Number, interval
-from bnnzoo.reports.svg import Scale, Strip, linear, logarithmic, marker, tick_text, ticks
+from bnnzoo.reports.svg import Scale, Strip, axis, linear, logarithmic, marker, ticks
 
 Row = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ def forest(rows: Sequence[Row], digits: int) -> dict[str, Any] | None:
         made.append({"run": row, "strip": strip.markup(), "text": text})
     return {
         "rows": made,
-        "axis": _axis(x, marks),
+        "axis": axis(x, marks),
         "clipped": any(r["versus_best"]["difference"] < lo for r in rows),
         "alt": f"Difference in mean log density to run {rows[0]['number']} for {len(rows)} runs, "
         "with bars of one and two standard errors; the numbers stand beside it.",
@@ -106,8 +106,8 @@ def convergence(rows: Sequence[Row]) -> dict[str, Any]:
     ]
     return {
         "rows": made,
-        "rhat_axis": _axis(x, rhat_ticks, [f"{v:g}" for v in rhat_ticks]),
-        "ess_axis": _axis(e, ess_ticks, [f"{v:,.0f}" for v in ess_ticks]),
+        "rhat_axis": axis(x, rhat_ticks, [f"{v:g}" for v in rhat_ticks]),
+        "ess_axis": axis(e, ess_ticks, [f"{v:,.0f}" for v in ess_ticks]),
         "alt": f"R-hat and effective draws of function values for {len(rows)} runs, with the "
         f"levels {RHAT_GOOD}, {RHAT_BAD} and {ESS_LOW}; the table that follows has the numbers.",
     }
@@ -147,16 +147,6 @@ def _values(row: Row, what: str) -> list[float]:
 def _grid(strip: Strip, x: Scale, marks: Sequence[Number]) -> None:
     for mark in marks:
         strip.rule(x(mark))
-
-
-def _axis(x: Scale, marks: Sequence[Number], texts: Sequence[str] | None = None) -> Markup:
-    """The tick labels of a chart as a row of their own."""
-    strip = Strip(height=18)
-    for k, mark in enumerate(marks):
-        place = x(mark)
-        anchor = "start" if place < 6 else "end" if place > 94 else "middle"
-        strip.text(place, texts[k] if texts else tick_text(mark, marks), "tick", anchor)
-    return strip.markup()
 
 
 def _known(error: Number | None) -> float:

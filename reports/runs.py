@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,14 +32,6 @@ class ReportRun(Protocol):
 
     @property
     def tree(self) -> xr.DataTree: ...
-
-
-def group_by_data(runs: Iterable[ReportRun]) -> list[list[ReportRun]]:
-    """Runs in one list a data set, in order of appearance; only these are ever compared."""
-    groups: dict[str, list[ReportRun]] = {}
-    for run in runs:
-        groups.setdefault(str(run.manifest["data"]["hash"]), []).append(run)
-    return list(groups.values())
 
 
 def group(run: ReportRun, name: str) -> xr.Dataset | None:

@@ -29,7 +29,7 @@ def settings(runs: Sequence[ReportRun]) -> dict[str, Any]:
         where all agree; ``runs``: for each run its ``folder``, ``settings`` (nested), ``toml`` and
         manifest fields.
     """
-    flat = [_flatten(run.spec.to_tree()) for run in runs]
+    flat = [flatten(run.spec.to_tree()) for run in runs]
     names = list(dict.fromkeys(name for one in flat for name in one))
     columns = {name: [one.get(name) for one in flat] for name in names}
     alike = {name: all(v == values[0] for v in values) for name, values in columns.items()}
@@ -66,13 +66,18 @@ def _versions(runs: Sequence[ReportRun]) -> dict[str, list[str]]:
     return met
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"prior": {"std": 1}}`` as ``{"prior.std": 1}``."""
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"prior": {"std": 1}}`` as ``{"prior.std": 1}``.
+
+    Args:
+        tree: nested settings.
+        prefix: of every name.
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{name}.")
+            flat |= flatten(value, f"{name}.")
         else:
             flat[name] = value
     return flat

@@ -70,6 +70,32 @@ def verdict(
     return made
 
 
+def without_runs(block: Mapping[str, Any], alone: bool) -> dict[str, Any]:
+    """The words on a data set of which there are evidences and no runs.
+
+    Args:
+        block: its part of the report, with ``evidence``, ``title`` and ``hash``.
+        alone: it is the only data set of the report.
+
+    Returns:
+        ``verdict`` and ``cautions``, as :func:`verdict` and :func:`cautions` give them.
+    """
+    first, *others = block["evidence"]["sentences"]
+    unknown = ("best", "next", "difference", "standard_error", "errors", "within_two")
+    said = dict.fromkeys(unknown)
+    found = []
+    if not alone:
+        text = (
+            f"Set apart: these evidences are of data {block['hash'][:8]}, on which the report has "
+            "no runs. Evidences of other rows do not compare, nor do scores."
+        )
+        found.append(_entry("note", text, []))
+    return {
+        "verdict": {**said, "decided": False, "sentence": first, "detail": " ".join(others)},
+        "cautions": found,
+    }
+
+
 def _sentence(name: str, best: str, difference: float, error: float, ratio: float) -> str:
     digits = digits_for([error], least=2)
     gap = f"{number(difference, digits)} ± {number(error, digits)} nats a row"

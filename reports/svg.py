@@ -203,3 +203,13 @@ class Strip:
         return Markup('<svg class="strip" height="{}" aria-hidden="true">{}</svg>').format(
             self.height, Markup("").join(self.parts)
         )
+
+
+def axis(x: Scale, marks: Sequence[Number], texts: Sequence[str] | None = None) -> Markup:
+    """The tick labels of a chart as a row of their own."""
+    strip = Strip(height=18)
+    for k, mark in enumerate(marks):
+        place = x(mark)
+        anchor = "start" if place < 6 else "end" if place > 94 else "middle"
+        strip.text(place, texts[k] if texts else tick_text(mark, marks), "tick", anchor)
+    return strip.markup()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bnnzoo.cli import options as o
 from bnnzoo.cli.console import console, facts, print_json, seconds
@@ -25,6 +25,7 @@ def evidence(
     method: o.EstimateFlag = "smc",
     seed: o.PlainSeedFlag = 0,
     dtype: o.PlainDtypeFlag = "float32",
+    out: o.KeepFlag = None,
     config: o.ConfigFlag = None,
     assignments: o.SetFlag = None,
     as_json: o.JsonFlag = False,
@@ -34,6 +35,10 @@ def evidence(
     Options of the estimator: --set estimator.particles=512.
     """
     given = locals()
+    if out is not None:
+        from bnnzoo.inference.kept import check_target
+
+        check_target(out)
     own, others = o.split_section(assignments or [], SECTION)
     tree = o.make_tree(config, o.without_inference(given), others)
     reference = o.file_model(tree)
@@ -43,10 +48,14 @@ def evidence(
     from bnnzoo.inference import log_evidence
 
     found = log_evidence(planned.model, planned.data, method, seed=seed, dtype=dtype, **own)
+    if out is not None:
+        found.save(out)
     if as_json:
-        print_json(describe_evidence(found))
-    else:
-        console().print(facts(evidence_rows(found, planned.model.label, planned.data.name)))
+        print_json({**found.to_dict(), "out": None if out is None else str(out)})
+        return
+    console().print(facts(evidence_rows(found, planned.model.label, planned.data.name)))
+    if out is not None:
+        console().print(f"Wrote {out}: bnnzoo report {out} -o report.html")
 
 
 def evidence_rows(found: Evidence, model: str, data: str) -> list[tuple[str, str]]:
@@ -66,9 +75,3 @@ def evidence_rows(found: Evidence, model: str, data: str) -> list[tuple[str, str
     rows.append(("wrong when", found.cautions))
     rows += [("warning", line) for line in found.warnings]
     return rows
-
-
-def describe_evidence(found: Evidence) -> dict[str, Any]:
-    """An evidence as plain data, for JSON."""
-    fields = {**vars(found), "original_units": found.original_units}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}

@@ -14,6 +14,7 @@ from bnnzoo.cli import (
     doctor,
     evidence,
     fitting,
+    listing,
     matching,
     predicting,
     reporting,
@@ -59,7 +60,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tune": tuning.tune,
     "match-prior": matching.match_prior,
     "report": reporting.report,
-    "runs": reporting.runs,
+    "runs": listing.runs,
     "study": studying.study,
     "doctor": doctor.doctor,
 }

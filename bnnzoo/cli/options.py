@@ -104,6 +104,16 @@ PlainSeedFlag = Annotated[int, typer.Option("--seed", help="Default 0.", metavar
 PlainDtypeFlag = Annotated[
     str, typer.Option("--dtype", help="float32 (default) or float64.", metavar="TYPE")
 ]
+KeepFlag = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        help="JSON file to keep it in, with all that repeats it; bnnzoo report takes it.",
+        rich_help_panel=OUTPUT,
+        metavar="FILE",
+    ),
+]
 
 AgainFlag = Annotated[
     str | None,

@@ -8,7 +8,7 @@ import typer
 
 from bnnzoo.cli import options as o
 from bnnzoo.cli.console import console, counted, print_json, seconds, table
-from bnnzoo.cli.evidence import SECTION, describe_evidence
+from bnnzoo.cli.evidence import SECTION
 from bnnzoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def select(
     method: o.EstimateFlag = "laplace",
     seed: o.PlainSeedFlag = 0,
     dtype: o.PlainDtypeFlag = "float32",
+    out: o.KeepFlag = None,
     config: o.ConfigFlag = None,
     assignments: o.SetFlag = None,
     no_progress: o.ProgressFlag = False,
@@ -43,6 +44,10 @@ def select(
     Options of the estimator: --set estimator.structure=kron.
     """
     given = locals()
+    if out is not None:
+        from bnnzoo.inference.kept import check_target
+
+        check_target(out)
     own, others = o.split_section(assignments or [], SECTION)
     tree = o.make_tree(config, o.without_inference(given), others)
     own = {**_section(tree, SECTION), **own}
@@ -53,10 +58,14 @@ def select(
     data, models = plan_grid(tree, axes)
     progress = not (no_progress or as_json)
     found = choose(models, data, method, seed=seed, dtype=dtype, progress=progress, **own)
+    if out is not None:
+        found.save(out)
     if as_json:
-        print_json(_described(found))
-    else:
-        _show(found, data.name)
+        print_json({**found.to_dict(), "out": None if out is None else str(out)})
+        return
+    _show(found, data.name)
+    if out is not None:
+        console().print(f"Wrote {out}: bnnzoo report {out} -o report.html")
 
 
 def _section(tree: dict[str, Any], name: str) -> dict[str, Any]:
@@ -121,25 +130,3 @@ def _show(found: Selection, data: str) -> None:
     out.print(f"Cost: {found.gradients:,} gradients.")
     for line in found.warnings:
         out.print(f"Warning: {line}.")
-
-
-def _described(found: Selection) -> dict[str, Any]:
-    """A selection as plain data, for JSON."""
-    candidates = [
-        {
-            "name": c.name,
-            "probability": c.probability,
-            "interval": list(c.interval),
-            "behind": c.behind,
-            "distinct": c.distinct,
-            "failure": c.failure,
-            "evidence": None if c.evidence is None else describe_evidence(c.evidence),
-        }
-        for c in found.candidates
-    ]
-    return {
-        "candidates": candidates,
-        "warnings": list(found.warnings),
-        "seconds": found.seconds,
-        "gradients": found.gradients,
-    }

@@ -13,6 +13,7 @@ from bnnzoo.store._checkpoint import (
     save_checkpoint,
     save_ends,
 )
+from bnnzoo.store._files import write_bytes
 from bnnzoo.store._manifest import FORMAT, file_hashes, read_manifest, verify, write_manifest
 from bnnzoo.store._prepare import discard_unstarted, prepare, replace_spec, sweep
 from bnnzoo.store._stream import Stream
@@ -35,6 +36,7 @@ __all__ = [
     "save_ends",
     "sweep",
     "verify",
+    "write_bytes",
     "write_manifest",
     "write_tree",
 ]

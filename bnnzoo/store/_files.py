@@ -79,6 +79,22 @@ def write_file(target: Path, fill: Callable[[BinaryIO], object]) -> None:
         sync_folder(target.parent)
 
 
+def write_bytes(target: str | os.PathLike[str], content: bytes) -> None:
+    """Replace ``target`` by some bytes, whole or not at all; missing folders are made.
+
+    Args:
+        target: the file.
+        content: what it is to hold.
+
+    Raises:
+        StorageError: it could not be written; ``target`` is as it was.
+    """
+    target = Path(target)
+    with storing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    write_file(target, lambda file: file.write(content))
+
+
 def sync(file: BinaryIO) -> None:
     """Wait until what was written is on the disk."""
     file.flush()

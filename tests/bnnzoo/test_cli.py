@@ -332,6 +332,17 @@ def test_evidence_and_selection(run):
     first = found["candidates"][0]["evidence"]["value"]
     assert first == pytest.approx(said["value"])
     assert "std 0.01" in run("select", *common, *fixed, *grid, "--method", "exact")
+    said = run("evidence", *common, *fixed, "--method", "exact", "-o", "kept/e.json")
+    assert "Wrote kept/e.json" in said
+    kept = ("select", *common, *fixed, *grid, "--method", "exact", "--out", "s.json", "--json")
+    assert json.loads(run(*kept))["out"] == "s.json"
+    made = json.loads(run("report", "kept/e.json", "s.json", "--json"))
+    assert made["evidences"] == ["kept/e.json", "s.json"]
+    assert "speak for std 1, prior gaussian" in made["verdicts"][0]
+    assert "Wrote report.md (1 file)" in run("report", "kept/e.json", "--format", "md")
+    assert "Wrote deep/r.json (1 file)" in run(
+        "report", "kept/e.json", "--format", "json", "-o", "deep/r.json"
+    )
 
 
 def test_tune_writes_a_model_that_fit_takes(run):
@@ -358,6 +369,9 @@ def test_select_reads_a_grid_from_a_file(run, tmp_path):
     [
         (("evidence", "--dataset", "gap", "--method", "smk"), "did you mean 'smc'"),
         (("select", "--dataset", "gap"), "a grid needs an axis"),
+        (("evidence", "--dataset", "gap", "-o", "kept.toml"), "give a name such as kept.json"),
+        (("report", "kept.json", "--format", "mdd"), "did you mean 'md'"),
+        (("report", "kept.json"), "cannot read kept.json: no such file"),
         (("select", "--dataset", "gap", "--grid", "prior.std"), "write SECTION.OPTION"),
         (("select", "--dataset", "gap", "--grid", "prior.stdd=[1,2]"), "did you mean 'std'"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,39 @@ class FakeRun:
     spec: RunSpec
     manifest: dict[str, Any]
     tree: xr.DataTree
+
+
+@dataclass
+class FakeEvidence:
+    value: float
+    standard_error: float
+    kind: str
+    method: str
+    record: dict[str, Any]
+    gradients: int = 1000
+    seconds: float = 12.5
+    diagnostics: dict[str, Any] = field(default_factory=lambda: {"particles": 512})
+    cautions: str = "modes that no particle finds"
+    warnings: tuple[str, ...] = ()
+    log_jacobian: float = -20.0
+    data_dependent: tuple[str, ...] = ("scaling of the targets",)
+
+
+def evidences(run: FakeRun) -> list[FakeEvidence]:
+    """Numbers of five kinds on the data of a run: three models by the first of them."""
+    kinds = (("unbiased", "smc", 0.3), ("exact", "exact", 0.0), ("lower-bound", "elbo", 0.05))
+    kinds += (("approximation", "laplace", 0.0), ("predictive", "loo", 2.0))
+    made = []
+    for k, (kind, method, error) in enumerate(kinds):
+        for std in (1.0, 2.0, 0.5) if k == 0 else (1.0,):
+            spec = {"network": {"name": "mlp"}, "prior": {"name": "gaussian", "std": std}}
+            record = {"label": "mlp, gaussian", "spec": spec, "external": "", "options": {}}
+            record |= {"data": dict(run.manifest["data"]), "seed": 0, "dtype": "float32"}
+            record |= {"created": "2026-01-01T00:00:00Z", "device": "cpu", "versions": {}}
+            value = -2100.0 - 3.0 * k - 5.0 * abs(std - 1.0)
+            warnings = ("few survived",) if std == 2.0 else ()
+            made.append(FakeEvidence(value, error, kind, method, record, warnings=warnings))
+    return made
 
 
 def regression_runs(**kwargs: Any) -> list[FakeRun]:

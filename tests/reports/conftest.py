@@ -39,12 +39,13 @@ def demo_runs(fakes):
 
 
 @pytest.fixture(scope="session")
-def demo_cost(demo_runs, tmp_path_factory):
+def demo_cost(demo_runs, fakes, tmp_path_factory):
     """The page and the processor seconds that it took."""
     from bnnzoo.reports import write_report
 
     started = time.process_time()
-    path = write_report(demo_runs, tmp_path_factory.mktemp("page") / "report.html")
+    items = [*demo_runs, *fakes.evidences(demo_runs[0])]
+    path = write_report(items, tmp_path_factory.mktemp("page") / "report.html")
     return path, time.process_time() - started
 
 

@@ -181,6 +181,76 @@ def contrast(page, selector):
     )
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_has_the_contrast_that_wcag_asks(opened, theme, width):
+    """4.5 for each text in sight, against the nearest background behind it, opacities included."""
+    page = opened(width, theme)
+    page.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    faint = page.execute_script(
+        """
+        const parts = c => (c.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+        const over = (a, alpha, b) => a.map((v, i) => alpha * v + (1 - alpha) * b[i]);
+        const lum = v => { const w = v.map(x => x / 255)
+          .map(x => x <= 0.03928 ? x / 12.92 : Math.pow((x + 0.055) / 1.055, 2.4));
+          return 0.2126 * w[0] + 0.7152 * w[1] + 0.0722 * w[2]; };
+        const behind = e => { for (; e; e = e.parentElement) {
+          const c = parts(getComputedStyle(e).backgroundColor);
+          if (c.length < 4 || c[3] > 0) return c.slice(0, 3); }
+          return [255, 255, 255]; };
+        const bad = {}; let seen = 0;
+        for (const e of document.querySelectorAll('body *')) {
+          const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+          const box = e.getBoundingClientRect();
+          if (!own || e.closest('script, style, .vh, .skip') || box.width < 2) continue;
+          const style = getComputedStyle(e), svg = e.ownerSVGElement;
+          let alpha = 1;
+          for (let p = e; p; p = p.parentElement) alpha *= Number(getComputedStyle(p).opacity);
+          const back = behind(svg ? svg.closest('div, li, td, figure, span') : e);
+          const text = over(parts(svg ? style.fill : style.color).slice(0, 3), alpha, back);
+          const [x, y] = [lum(text), lum(back)];
+          seen += 1;
+          if ((Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05) < 4.5)
+            bad[e.tagName + '.' + (e.className.baseVal ?? e.className)] = e.textContent.trim();
+        }
+        return [seen, bad];
+        """
+    )
+    assert faint[0] > 500
+    assert faint[1] == {}
+
+
+def test_headings_tables_and_controls_say_what_they_are(opened):
+    """The structure that a screen reader goes by: levels in order, heads of tables, names."""
+    page = opened(1280)
+    page.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    wrong = page.execute_script(
+        """
+        const bad = [], levels = [...document.querySelectorAll('h1, h2, h3, h4')];
+        levels.reduce((before, h) => { const level = Number(h.tagName[1]);
+          if (level > before + 1) bad.push('jump to ' + h.tagName + ' ' + h.textContent);
+          return level; }, 0);
+        if (document.querySelectorAll('h1').length !== 1) bad.push('h1');
+        for (const t of document.querySelectorAll('th'))
+          if (!t.getAttribute('scope') || !t.textContent.trim()) bad.push('th ' + t.textContent);
+        for (const t of document.querySelectorAll('table'))
+          if (!t.querySelector('th')) bad.push('table without heads');
+        for (const e of document.querySelectorAll('button, a[href], summary'))
+          if (!e.textContent.trim()) bad.push('nameless ' + e.outerHTML.slice(0, 80));
+        for (const e of document.querySelectorAll('[role=img], [role=region], svg[role]'))
+          if (!e.getAttribute('aria-label')) bad.push('unlabelled ' + e.outerHTML.slice(0, 80));
+        for (const e of document.querySelectorAll('img'))
+          if (!e.getAttribute('alt')) bad.push('img without alt');
+        const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
+        if (new Set(ids).size !== ids.length) bad.push('an id twice');
+        for (const a of document.querySelectorAll('a[href^="#"]'))
+          if (!document.getElementById(a.getAttribute('href').slice(1))) bad.push(a.outerHTML);
+        return bad;
+        """
+    )
+    assert wrong == []
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_both_themes_are_legible(opened, theme):
     page = opened(1280, theme)
