@@ -24,6 +24,7 @@ from bnnzoo.inference.prediction import Prediction
 from bnnzoo.inference.prior_predictive import PriorPredictive, prior_predictive
 from bnnzoo.inference.run import Run, load_run
 from bnnzoo.inference.selection import Candidate, Selection, select
+from bnnzoo.inference.temperature_slope import TemperatureSlope, temperature_slope
 from bnnzoo.inference.tuning import Tuned, Tuner, tune
 from bnnzoo.inference.weight_bootstrap import IntervalEstimate
 from bnnzoo.inference.weight_fits import Fit
@@ -59,6 +60,7 @@ __all__ = [
     "Stage",
     "Step",
     "StudentTProcess",
+    "TemperatureSlope",
     "Tuned",
     "Tuner",
     "WeightStatistics",
@@ -75,6 +77,7 @@ __all__ = [
     "probit_probabilities",
     "resume",
     "select",
+    "temperature_slope",
     "tune",
     "weight_statistics",
 ]

@@ -11,6 +11,9 @@ from scipy import stats
 
 from bnnzoo import registry
 from bnnzoo.errors import BnnzooError
+from bnnzoo.inference import Run
+from bnnzoo.inference.temperature_slope import TemperatureSlope, temperature_slope
+from bnnzoo.reports.cold_posterior import cold_verdict, scores_by_metric
 from bnnzoo.reports.comparison import CLEAR, Scores, draws_first, in_errors, paired
 from bnnzoo.reports.formatting import counted, digits_for, interval, listed
 from bnnzoo.reports.runs import ReportRun, group
@@ -194,7 +197,42 @@ def _series(
         "glyph": first["glyph"],
         "reference": rows[reference][axis],
         "points": points,
+        "verdicts": _verdicts(axis, members, reference, runs, rows, scores),
     }
+
+
+def _verdicts(
+    axis: str,
+    members: Sequence[int],
+    reference: int,
+    runs: Sequence[ReportRun],
+    rows: Sequence[Mapping[str, Any]],
+    scores: Sequence[Scores | None],
+) -> list[dict[str, Any]]:
+    """Cold, warm, none or undecided by every metric, where there is a run at 1 to compare with."""
+    seen = [score for k in members if (score := scores[k]) is not None]
+    at = [rows[k][axis] for k in members]
+    if rows[reference][axis] != 1 or any(score.rows != "test" for score in seen):
+        return []
+    if at.count(1) != 1:  # equal settings but for seeds or sizes: which one is meant?
+        return []
+    slope = _slope(axis, runs[reference])
+    task = str(runs[reference].manifest["data"].get("task", "regression"))
+    said = []
+    for name, values in scores_by_metric(seen, task).items():
+        found = cold_verdict(name, at, values, slope=slope if name == "log density" else None)
+        said.append({**vars(found), "sentence": found.sentence})
+    return said
+
+
+def _slope(axis: str, run: ReportRun) -> TemperatureSlope | None:
+    """Where the run is of exact draws and its model at hand."""
+    if not isinstance(run, Run):
+        return None
+    try:
+        return temperature_slope(run, axis)
+    except BnnzooError:
+        return None
 
 
 def symbol(axis: str) -> str:

@@ -1,0 +1,208 @@
+"""Cold, warm, none or undecided: what runs at several temperatures say, metric by metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bnnzoo import metrics
+from bnnzoo.errors import InputError
+from bnnzoo.reports.comparison import Scores
+
+__all__ = ["VERDICTS", "ColdVerdict", "cold_verdict", "scores_by_metric"]
+
+VERDICTS = ("cold", "warm", "none", "undecided")
+
+LEVEL = 0.95
+
+RESAMPLES = 2000
+"""Bootstrap samples of the test rows; the error of a 2.5 % tail is then a third of a per cent."""
+
+MARGIN = {"log density": 0.01, "accuracy": 0.01, "Brier score": 0.005}
+"""Differences that do not matter, in the metric's unit a row: *none* needs all to be smaller.
+Squared error and CRPS have the target's units: a hundredth of their value at temperature 1."""
+
+
+@dataclass(frozen=True)
+class ColdVerdict:
+    """What one metric says of a series of runs that differ in one temperature alone.
+
+    Attributes:
+        metric: its name.
+        verdict: ``cold`` (lower temperatures than 1 predict better), ``warm`` (higher ones do, or
+            lower ones predict worse), ``none`` (all differences from temperature 1 are smaller than
+            the margin) or ``undecided``.
+        best: the temperature of the highest mean score.
+        low: of the interval of the best temperature, over test rows.
+        high: of it.
+        gain: of the best temperature over 1, per row; positive is better.
+        gain_low: of its interval over test rows.
+        gain_high: of it.
+        margin: what counts as no difference.
+        slope: nats a row per unit of temperature at 1, or None; of the log density alone.
+        probability_colder: that the slope is negative, or None.
+    """
+
+    metric: str
+    verdict: str
+    best: float
+    low: float
+    high: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    margin: float
+    slope: float | None = None
+    probability_colder: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words, about this data set alone."""
+        meaning = {
+            "cold": "predictions are better below temperature 1",
+            "warm": "predictions are not better below temperature 1, but worse",
+            "none": f"no temperature differs from 1 by more than {self.margin:.2g}",
+            "undecided": "the rows do not decide",
+        }[self.verdict]
+        where = f"best at {self.best:g}"
+        if self.low < self.high:
+            where += f" ({self.low:g} to {self.high:g})"
+        return f"By {self.metric}, {self.verdict} on this dataset: {meaning}; {where}."
+
+
+def cold_verdict(
+    metric: str,
+    temperatures: Sequence[float],
+    scores: ArrayLike,
+    *,
+    margin: float | None = None,
+    slope: Any = None,
+    seed: int = 0,
+) -> ColdVerdict:
+    """The verdict of one metric.
+
+    Differences from temperature 1 are paired by row; the interval of the best temperature is the
+    bootstrap's over rows (2.5 to 97.5 %), and *cold* and *warm* take simultaneous bounds over the
+    temperatures, so that many of them do not make an effect.
+
+    Args:
+        metric: its name.
+        temperatures: of the runs, 1 among them.
+        scores: ``(temperature, row)``, higher is better.
+        margin: differences of the mean that do not matter; see :data:`MARGIN` if not given.
+        slope: a :class:`bnnzoo.inference.temperature_slope.TemperatureSlope` of the run at 1, or
+            None; where its interval leaves out 0 it decides what the grid left undecided.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: shapes that do not fit, no run at temperature 1, or a single temperature.
+    """
+    order = np.argsort(temperatures)
+    grid = np.asarray(temperatures, float)[order]
+    values = np.asarray(scores, float)
+    if values.ndim != 2 or len(values) != len(grid) or len(grid) < 2:
+        raise InputError(
+            f"scores of shape {values.shape} for {len(grid)} temperatures: one row of scores for "
+            "each of two temperatures or more is needed"
+        )
+    values = values[order]
+    ones = np.flatnonzero(np.isclose(grid, 1.0))
+    if len(ones) != 1:
+        raise InputError("one run at temperature 1 is needed to compare the others with")
+    one = int(ones[0])
+    means = values.mean(1)
+    if margin is None:
+        margin = MARGIN.get(metric, 0.01 * abs(float(means[one])))
+    best = int(means.argmax())
+    rng = np.random.default_rng(seed)
+    rows = values.shape[1]
+    counts = rng.multinomial(rows, np.full(rows, 1 / rows), RESAMPLES)
+    resampled = counts @ values.T / rows  # (sample, temperature)
+    places = grid[resampled.argmax(1)]
+    tails = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    low, high = np.quantile(places, tails, method="nearest")
+    moved = resampled - resampled[:, [one]]
+    gain_low, gain_high = np.quantile(moved[:, best], tails)
+    verdict = _verdict(grid, one, means - means[one], moved, margin)
+    if verdict == "undecided" and slope is not None:
+        verdict = _by_slope(slope, margin)
+    return ColdVerdict(
+        metric,
+        verdict,
+        float(grid[best]),
+        float(low),
+        float(high),
+        float(means[best] - means[one]),
+        float(gain_low),
+        float(gain_high),
+        margin,
+        None if slope is None else slope.value,
+        None if slope is None else slope.probability_colder,
+    )
+
+
+def _verdict(
+    grid: np.ndarray, one: int, found: np.ndarray, moved: np.ndarray, margin: float
+) -> str:
+    """By simultaneous bounds: the largest studentised deviation over the temperatures."""
+    others = np.arange(len(grid)) != one
+    spread = moved[:, others].std(0)
+    same = spread == 0  # a run that predicts what the one at 1 does
+    scaled = np.abs(moved[:, others] - found[others]) / np.where(same, 1.0, spread)
+    reach = np.quantile(scaled.max(1), LEVEL) * spread
+    lower, upper = found[others] - reach, found[others] + reach
+    if (np.maximum(np.abs(lower), np.abs(upper)) <= margin).all():
+        return "none"
+    colder = grid[others] < 1
+    better = lower > 0
+    if (better & colder).any() and not (better & ~colder).any():
+        return "cold"
+    if (better & ~colder).any() and not (better & colder).any():
+        return "warm"
+    worse_cold = (upper < 0) & colder
+    if worse_cold.any() and not (lower[colder] > -margin).any() and not better.any():
+        return "warm"
+    return "undecided"
+
+
+def _by_slope(slope: Any, margin: float) -> str:
+    low, high = slope.interval(LEVEL)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "undecided"
+    if high < 0:
+        return "cold"
+    if low > 0:
+        return "warm"
+    return "undecided"
+
+
+def scores_by_metric(scores: Sequence[Scores], task: str) -> Mapping[str, np.ndarray]:
+    """Scores by row of every metric that is a mean over rows ``(run, row)``, higher is better.
+
+    Args:
+        scores: of the runs, all on the same rows.
+        task: ``"regression"`` or ``"classification"``.
+    """
+    made: dict[str, list[np.ndarray]] = {"log density": [s.log_density for s in scores]}
+    for s in scores:
+        if s.y is None:
+            continue
+        if task == "classification" and s.probabilities is not None:
+            labels = s.y.astype(np.int64)
+            right = (s.probabilities.argmax(1) == labels).astype(float)
+            made.setdefault("accuracy", []).append(right)
+            brier: Any = metrics.brier(s.probabilities, labels, per_row=True)
+            made.setdefault("Brier score", []).append(-np.asarray(brier))
+        elif task == "regression":
+            if s.mean is not None:
+                squared = (s.mean - s.y).reshape(len(s.y), -1) ** 2
+                made.setdefault("squared error", []).append(-squared.mean(1))
+            if s.crps is not None:
+                crps = np.asarray(s.crps).reshape(len(s.y), -1).mean(1)
+                made.setdefault("CRPS", []).append(-crps)
+    return {k: np.array(v) for k, v in made.items() if len(v) == len(scores)}

@@ -1,0 +1,83 @@
+"""Verdicts on temperatures: planted effects are found, and where there is none none is seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bnnzoo.errors import InputError
+from bnnzoo.inference.temperature_slope import TemperatureSlope
+from bnnzoo.reports.cold_posterior import cold_verdict
+
+GRID = (0.1, 0.3, 1.0, 3.0)
+
+
+def planted(effects, rng, rows=400, noise=0.2):
+    """Scores that rows share but for a little noise, plus an effect of each temperature."""
+    shared = rng.normal(-1, 1, rows)
+    return shared + noise * rng.normal(size=(len(GRID), rows)) + np.array(effects)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("effects", "verdict", "best"),
+    [
+        ((0.2, 0.1, 0.0, -0.2), "cold", 0.1),
+        ((-0.2, -0.1, 0.0, 0.2), "warm", 3.0),
+        ((-0.3, -0.2, 0.0, -0.1), "warm", 1.0),
+        ((0.0, 0.2, 0.0, 0.0), "cold", 0.3),
+    ],
+)
+def test_planted_effects_are_found(effects, verdict, best):
+    for seed in range(5):
+        said = cold_verdict("log density", GRID, planted(effects, np.random.default_rng(seed)))
+        assert (said.verdict, said.best) == (verdict, best), said
+        assert said.low <= best <= said.high and said.sentence.count("on this dataset") == 1
+
+
+def test_no_effect_is_called_none_where_rows_are_many_and_undecided_where_few():
+    rng = np.random.default_rng(0)
+    many = cold_verdict("log density", GRID, planted((0, 0, 0, 0), rng, rows=40_000, noise=0.1))
+    assert many.verdict == "none" and many.gain_low <= many.gain <= many.gain_high
+    few = cold_verdict("log density", GRID, planted((0, 0, 0, 0), rng, rows=30))
+    assert few.verdict in ("undecided", "cold", "warm")
+    assert few.low < few.high
+
+
+def test_false_alarms_are_as_many_as_said():
+    """400 data sets without an effect: cold or warm in at most 5 % and a warm rule beside it.
+
+    *Cold* and one way to *warm* share a simultaneous 95 % bound, half of it on either side; *warm*
+    by colder runs being worse has the other half. 400 draws at 5 % exceed 39 once in 10,000.
+    """
+    rng = np.random.default_rng(1)
+    alarms = sum(
+        cold_verdict("log density", GRID, planted((0, 0, 0, 0), rng, rows=100)).verdict
+        in ("cold", "warm")
+        for _ in range(400)
+    )
+    assert alarms <= 39
+
+
+def test_the_slope_decides_what_the_grid_does_not():
+    rng = np.random.default_rng(2)
+    scores = planted((0, 0, 0, 0), rng, rows=50)
+    axis = "posterior_temperature"
+    for value, verdict in ((-0.5, "cold"), (0.5, "warm"), (0.01, "undecided")):
+        slope = TemperatureSlope(axis, 1.0, value, 0.05, 0.02, 50)
+        said = cold_verdict("log density", GRID, scores, slope=slope)
+        assert said.verdict == verdict and said.slope == value
+        assert (said.probability_colder > 0.5) == (value < 0)
+    low, high = TemperatureSlope(axis, 1.0, 0.5, 0.03, 0.04, 50).interval()
+    assert (low + high) / 2 == pytest.approx(0.5) and high - low == pytest.approx(0.196, rel=1e-3)
+
+
+def test_runs_that_predict_alike_are_none():
+    scores = np.tile(np.random.default_rng(0).normal(size=60), (4, 1))
+    assert cold_verdict("accuracy", GRID, scores).verdict == "none"
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(InputError, match="one run at temperature 1"):
+        cold_verdict("accuracy", (0.1, 0.3), np.zeros((2, 5)))
+    with pytest.raises(InputError, match=r"shape \(3, 5\) for 4 temperatures"):
+        cold_verdict("accuracy", GRID, np.zeros((3, 5)))
