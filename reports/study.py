@@ -134,6 +134,10 @@ class Study(abc.ABC):
     def claims(self) -> list[Claim]:
         """Claims that are tested, none chosen after the fact."""
 
+    def cautions(self, results: Results) -> list[str]:
+        """What a reader has to know before believing the verdicts, a sentence each."""
+        return []
+
     def charts(self, results: Results) -> list[Chart]:
         """Figures of the page, of what is there."""
         return []

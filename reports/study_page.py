@@ -43,6 +43,7 @@ def collect_study(run: StudyRun) -> dict[str, Any]:
         "references": list(card.references),
         "claims": claims,
         "sentence": _sentence(claims),
+        "cautions": _cautions(run),
         "done": len(results.measured),
         "cells": len(results.cells),
         "seconds": sum(float(m["seconds"]) for m in results.measured.values()),
@@ -135,8 +136,16 @@ def _sentence(claims: list[dict[str, Any]]) -> str:
     return f"Of {counted(len(claims), 'claim')}, {listed(parts)}."
 
 
+def _cautions(run: StudyRun) -> list[str]:
+    """What the verdicts are worth, first by the scale."""
+    said = run.study.cautions(run.results)
+    if run.study.scale == "smoke":
+        said = ["Scale smoke shows that the study runs; its verdicts are not to be quoted.", *said]
+    return said
+
+
 def _claims_json(told: Mapping[str, Any]) -> str:
-    keys = ("name", "scale", "command", "sentence", "claims", "manifest")
+    keys = ("name", "scale", "command", "sentence", "cautions", "claims", "manifest")
     chosen = {key: told[key] for key in keys}
     return json.dumps(chosen, indent=1, ensure_ascii=False) + "\n"
 

@@ -65,6 +65,8 @@ def _show(told: Mapping[str, Any], files: list[Path]) -> None:
         made.add_row(claim["verdict"], claim["text"], _measured(claim))
     out.print(made)
     out.print(told["sentence"], style="bold")
+    for line in told["cautions"]:
+        out.print(f"Beware: {line}", style="yellow")
     out.print(f"Wrote {files[0]} and {counted(len(files) - 1, 'file')} more")
 
 

@@ -14,6 +14,7 @@ from bnnzoo.inference import Run, fit
 from bnnzoo.metrics import crossed_difference
 from bnnzoo.reports import diagnostics
 from bnnzoo.reports.claims import Measurement, NotMeasuredError
+from bnnzoo.reports.temperature import few_draws_bias
 
 CUT = 20261121
 """Seed of the permutation of rows that makes the training sets, and of that of pixels."""
@@ -97,6 +98,7 @@ def scored(run: Run) -> dict[str, Any]:
     for name in ("worst_rhat", "worst_ess", "median_ess"):
         value = said["function"].get(name)
         found[name] = None if value is None else float(value)
+    found["bias"] = few_draws_bias(run, found["median_ess"])
     return found
 
 

@@ -37,6 +37,12 @@ WIDTHS = {"smoke": [10], "small": [50, 50], "paper": [50, 50]}
 COLD = 0.1
 """The temperature that claims compare with 1."""
 
+FEW = 100
+"""Effective draws under which the page says so."""
+
+BIASED = 0.005
+"""Nats a row, likewise."""
+
 CAUSES = ("wide", "narrow", "flipped", "averaged-log-likelihood", "averaged-logits")
 
 NAMES = {
@@ -188,6 +194,26 @@ class ColdPosterior(Study):
             ),
         ]
 
+    def cautions(self, results: Results) -> list[str]:
+        """What few draws do: they make any sampler look cold."""
+        sampled = [r for r in results if "T" in r]
+        if not sampled:
+            return []
+        fewest = min(r["median_ess"] for r in sampled)
+        biases = [r["bias"] for r in sampled if r["bias"] is not None]
+        said = []
+        if fewest < FEW:
+            said.append(
+                f"Chains are short: of the median function there are {fewest:.0f} effective draws "
+                "in the worst cell, and few draws make any sampler look cold."
+            )
+        if biases and min(biases) < -BIASED:
+            said.append(
+                f"Averaging so few draws costs up to {-min(biases):.3f} nats a row, most at T = 1: "
+                "gains of cold that are no larger say nothing."
+            )
+        return said
+
     def charts(self, results: Results) -> list[Chart]:
         """Test log-likelihood over both temperatures."""
         done = list(results)
@@ -235,6 +261,7 @@ class ColdPosterior(Study):
                 _mean([c["ece"] for c in cells]),
                 max(c["worst_rhat"] for c in cells),
                 min(c["median_ess"] for c in cells),
+                min((c["bias"] for c in cells if c["bias"] is not None), default=None),
             )
             for (kind, T, L), cells in sampled.items()
         ]  # fmt: skip
@@ -248,9 +275,10 @@ class ColdPosterior(Study):
             ),
             Table(
                 "All cells",
-                (*heads, "worst R-hat of functions", "median effective draws"),
+                (*heads, "worst R-hat of functions", "median effective draws", "few-draws bias"),
                 rows,
-                "R-hat and effective draws of function values over the chains, worst set.",
+                "R-hat and effective draws of function values over the chains, worst set; what "
+                "averaging so few draws costs, nats a row.",
             ),
         ]
 

@@ -119,6 +119,7 @@ def _arranged(layer, u, order, signs):
 # -- evidences -----------------------------------------------------------------------------------
 
 
+@pytest.mark.validate
 def test_bridges_of_linear_models():
     """z of 3 seeds: a mean of 4 / sqrt(3) is met by one right estimator in 10,000."""
     z, errors = scores("bridge", 5, range(3), **SHORT)

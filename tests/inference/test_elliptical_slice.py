@@ -195,6 +195,7 @@ def test_other_priors_are_refused_by_name(prior, said):
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.validate
 def test_nan_is_outside_every_slice():
     """Where the likelihood is NaN for w > 0 the posterior is a half-normal on the other side."""
 
@@ -239,6 +240,7 @@ def test_a_chain_that_hardly_turns_is_flagged():
     assert (easy.tree["sample_stats"]["n_steps"].to_numpy() >= 11).all(), "10 slices and lp"
 
 
+@pytest.mark.validate
 def test_a_stopped_run_goes_on_to_the_same_draws(tmp_path):
     sizes = {"chains": 2, "draws": 150, "warmup": 100, "seed": 3, "progress": False}
     data = regression_data()

@@ -127,6 +127,7 @@ def unknown_scale(x, y=None):
     numpyro.sample("y", dist.Normal(jnp.zeros(len(x)), s), obs=y)
 
 
+@pytest.mark.validate
 def test_the_mode_is_that_of_the_parameters_as_written():
     """d/ds: -n/s + S/s^3 - s = 0, so s^2 = (-n + sqrt(n^2 + 4 S)) / 2; the Jacobian gives n - 1."""
     y = np.random.default_rng(3).normal(size=6)
@@ -189,6 +190,7 @@ def test_a_loss_that_is_not_finite_is_stepped_back_from(backend):
     assert "lower learning_rate" in flag["message"]
 
 
+@pytest.mark.validate
 def test_too_few_steps_are_flagged(data):
     flags = fit(data, steps=3, learning_rate=1e-3).manifest["flags"]
     assert {f["kind"] for f in flags} == {"unconverged"}

@@ -42,7 +42,7 @@ QUICK = {
 
 @pytest.mark.parametrize(
     "method",
-    [m if m in ("smc", "ibis") else pytest.param(m, marks=pytest.mark.validate) for m in METHODS],
+    [m if m == "smc" else pytest.param(m, marks=pytest.mark.validate) for m in METHODS],
 )
 def test_evidence_of_linear_models(method):
     """z of 4 seeds: a mean of 4 / sqrt(4) is met by one right estimator in 5,000."""

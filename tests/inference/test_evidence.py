@@ -65,7 +65,9 @@ def test_targets_in_their_own_units():
     assert said.data_dependent == ("scaling of the targets",)
 
 
-@pytest.mark.parametrize("structure", ["full", "last-layer", "low-rank"])
+@pytest.mark.parametrize(
+    "structure", ["full", "last-layer", pytest.param("low-rank", marks=pytest.mark.validate)]
+)
 def test_laplace_of_a_linear_model_is_its_evidence(structure):
     model, data, truth = linear(5, 0)
     options = {"rank": 6} if structure == "low-rank" else {}

@@ -67,6 +67,7 @@ def _numbers(deep):
     return jax.tree.map(lambda leaf: leaf + 0.1, numbers)
 
 
+@pytest.mark.validate
 def test_a_deep_kernel_is_that_of_its_features_and_its_evidence_that_of_the_library():
     rows = deep_kernel.make_data(12, 0)
     with jax.enable_x64(True):

@@ -60,7 +60,13 @@ def test_a_finished_run_goes_on_to_the_draws_of_a_longer_one(settings, data, tmp
         np.testing.assert_array_equal(again[name].to_numpy()[:, :170], values.to_numpy())
 
 
-@pytest.mark.parametrize("where", ["reopen", "run_chains", "build_tree"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "run_chains",
+        *(pytest.param(w, marks=pytest.mark.validate) for w in ("reopen", "build_tree")),
+    ],
+)
 def test_an_extension_that_is_stopped_resumes(where, data, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     whole = bz.fit(model(), data, "hmc", seed=4, draws=150, **SIZES)

@@ -164,6 +164,7 @@ def test_the_adjusted_law_with_many_draws(which, seed):
 
 
 @pytest.mark.parametrize("backend", ["mclmc", pytest.param("mile", marks=pytest.mark.validate)])
+@pytest.mark.validate
 def test_the_unadjusted_law_at_every_temperature(backend):
     """Standard deviations within 2 % of exact at the default energy error, and 5 standard errors.
 
@@ -211,6 +212,7 @@ def test_bias_falls_with_the_energy_error_and_a_large_one_is_flagged():
     assert flags[1e-5] == []
 
 
+@pytest.mark.validate
 def test_an_untuned_chain_breaks_its_promise_and_says_so():
     run = sample(TARGETS["correlated"], "mclmc", warmup=0, draws=200, length=0.5)
     assert any("energy error" in flag["message"] for flag in run.manifest["flags"])
@@ -220,6 +222,7 @@ def test_an_untuned_chain_breaks_its_promise_and_says_so():
 
 
 @pytest.mark.parametrize("T", [1.0, 0.1])
+@pytest.mark.validate
 def test_members_reach_the_optimum_of_the_target(T):
     """Within 2 nats of the exact highest density: a plateau is a nat, and likelihood decides."""
     target = TARGETS["correlated"]

@@ -136,6 +136,7 @@ def test_a_constant_likelihood_is_the_evidence():
     assert said.diagnostics["iterations"] == 0
 
 
+@pytest.mark.validate
 def test_no_likelihood_at_any_draw_is_an_error():
     with pytest.raises(bz.errors.RunError, match="likelihood is 0 at all 100 draws"):
         _cut_evidence(50.0, 1.0)

@@ -51,6 +51,7 @@ def test_the_direction_is_the_double_sum():
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)  # float32 about 100
 
 
+@pytest.mark.validate
 def test_the_direction_is_blackjax_s():
     u = jax.random.normal(jax.random.key(1), (9, 3))
     parameters = median_heuristic({"length_scale": 1.0}, u)

@@ -93,6 +93,7 @@ def test_draws_have_the_covariance_of_the_iterates(data, seed, T, L):
     assert whole > 0.15, "the published form is not the iterates' own covariance"
 
 
+@pytest.mark.validate
 def test_the_default_rate_is_a_share_of_what_is_stable(data):
     _, hessian, _ = closed_form(data)
     run = fit(data, sgd_rate=None, rank=20, warmup=2000, draws=10, momentum=0.9)
@@ -117,6 +118,7 @@ def cliff(x, y=None):
     numpyro.sample("y", dist.Normal(jnp.full(len(x), f), 0.1), obs=y)
 
 
+@pytest.mark.validate
 def test_a_loss_that_is_not_finite_is_stepped_back_from():
     data = bz.make_dataset(
         np.arange(20.0)[:, None], np.arange(20.0), task="regression", scale="none"

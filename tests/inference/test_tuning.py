@@ -71,13 +71,13 @@ def test_placed_widths_are_those_of_the_model(groups):
 @pytest.mark.parametrize(
     ("structure", "groups", "likelihood"),
     [
-        ("full", "input", None),
+        pytest.param("full", "input", None, marks=pytest.mark.validate),
         ("kron", "input", None),
         pytest.param("diagonal", "unit", None, marks=pytest.mark.validate),
         pytest.param("last-layer", "layer", None, marks=pytest.mark.validate),
         pytest.param("kron", "layer", "categorical", marks=pytest.mark.validate),
         pytest.param("full", "layer", "categorical", marks=pytest.mark.validate),
-        ("diagonal", "global", "two targets"),
+        pytest.param("diagonal", "global", "two targets", marks=pytest.mark.validate),
         pytest.param("kron", "layer", "two targets", marks=pytest.mark.validate),
         pytest.param("full", "input", "two targets", marks=pytest.mark.validate),
     ],

@@ -106,6 +106,7 @@ def gaussian_of(parameters):
             return parameters.mean, scale[:, None] * inner * scale
 
 
+@pytest.mark.validate
 def test_the_low_rank_density_is_the_dense_one():
     family = FAMILIES["low-rank"]
     parameters = scattered(family, jax.random.key(1))
@@ -163,6 +164,7 @@ def test_the_low_rank_gain_has_the_exact_mean_and_the_diagonal_of_the_rest():
     "backend", ["full-rank-vi", pytest.param("low-rank-vi", marks=pytest.mark.validate)]
 )
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.validate
 def test_a_gaussian_posterior_is_found_exactly(data, backend, seed):
     """Mean, covariance and log normaliser at T = 1, 0.3 and 0.1; nothing is flagged."""
     for T in (1.0, 0.3, 0.1):
