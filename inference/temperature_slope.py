@@ -179,8 +179,8 @@ class _Batches:
 
     def add(self, rows: slice, draws: slice, ratio: np.ndarray, score: np.ndarray) -> None:
         """p(y*|w) up to a factor a row ``(draw, row)`` of some draws and rows."""
-        np.add.at(self.weight, (self.batch[draws], rows), ratio)
-        np.add.at(self.product, (self.batch[draws], rows), ratio * score[draws, None])
+        np.add.at(self.weight[:, rows], self.batch[draws], ratio)
+        np.add.at(self.product[:, rows], self.batch[draws], ratio * score[draws, None])
 
     def slope(self, axis: str, temperature: float) -> TemperatureSlope:
         """Of all draws, with the errors over rows and over batches."""

@@ -81,7 +81,7 @@ def test_draws_give_the_slope_of_the_closed_form(axis):
     assert 0.3 < np.std(z) < 2.2  # each tail under 1e-4 by 10,000 simulated sets of 20
 
 
-@pytest.mark.parametrize("T", [1.0, 0.3])
+@pytest.mark.parametrize("T", [0.3, pytest.param(1.0, marks=pytest.mark.validate)])
 def test_a_run_gives_the_slope_at_its_own_temperature(T):
     sets = drawn(3)
     data = bz.make_dataset(*sets, task="regression", scale="none")
@@ -97,6 +97,7 @@ def test_a_run_gives_the_slope_at_its_own_temperature(T):
         assert said.rows == 40 and said.draw_error < 0.25 * said.row_error + 0.02
 
 
+@pytest.mark.validate
 def test_units_of_the_target_do_not_matter_to_a_zoo_model():
     rng = np.random.default_rng(0)
     x, x_new = rng.normal(size=(30, 2)), rng.normal(size=(20, 2))
