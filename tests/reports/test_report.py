@@ -185,7 +185,8 @@ def test_text_from_data_is_escaped(fakes, tmp_path):
 def test_markdown_tables_are_well_formed(demo_page):
     lines = demo_page.with_suffix(".md").read_text(encoding="utf-8").splitlines()
     tables = [k for k, line in enumerate(lines) if re.fullmatch(r"\|[:|-]+\|", line)]
-    assert len(tables) == 2 * 7 + 2 + 5  # of verdicts on two temperatures, and one a kind of evidence
+    # Two of verdicts on temperatures, and one a kind of evidence.
+    assert len(tables) == 2 * 7 + 2 + 5
     for rule in tables:
         width = lines[rule].count("|")
         assert lines[rule - 1].startswith("|") and lines[rule - 2] == ""
