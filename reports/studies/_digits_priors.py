@@ -100,10 +100,10 @@ class Mixture(ElementwisePrior):
 def as_mixture(model: Model, temperature: float = 1.0) -> Model:
     """The model with its Laplace or Student-t prior, to the power 1 / temperature, as a mixture.
 
-    Tempering a mixture's joint density of weights and variances would not temper the weights': a
-    Student-t of df degrees of freedom would have (df + 2) / T - 2 of them, not (df + 1) / T - 1.
-    So the family is tempered first, which leaves it what it is, and then written as a mixture; with
-    the likelihood at the same temperature that is the posterior at it.
+    Tempering weights and mixing variables together would not temper the weights' law: a Student-t
+    of df degrees of freedom would have (df - 2) / T + 2 of them, not (df + 1) / T - 1 (a Laplace
+    would come out right). So the family is tempered first, which leaves it what it is, and then
+    written as a mixture; with the likelihood at the same temperature that is the posterior at it.
 
     Args:
         model: a zoo model with the prior ``laplace`` or ``student-t``.
