@@ -10,6 +10,7 @@ import numpy as np
 
 from bnnzoo.datasets import Dataset, load_dataset, make_dataset
 from bnnzoo.inference import GaussianProcess, Run, match_prior, prior_predictive
+from bnnzoo.inference.fitted_prior import with_prior
 from bnnzoo.metrics import rmse
 from bnnzoo.models import Model, load_model
 from bnnzoo.registry import register
@@ -20,6 +21,7 @@ from bnnzoo.reports.studies._digits import fitted
 from bnnzoo.reports.studies._functional_page import EDGE, KINDS, PLACES, PRIORS, SHOWN
 from bnnzoo.reports.study import Cell, Results, Study, StudyOptions, Table
 from bnnzoo.reports.study_charts import Chart
+from bnnzoo.specs import Component
 
 LENGTH, NOISE_VARIANCE = 0.6, 0.1
 """Of the line: lengthscale of the process, variance of the noise."""
@@ -209,12 +211,27 @@ def _line_data(seed: int) -> Dataset:
     )
 
 
+def fixed(model: Model, data: Dataset) -> Model:
+    """The model with all widths at 1: its own prior, as one that was matched is written.
+
+    So that the fixed prior and GPi-G share compiled programs.
+
+    Args:
+        model: of the zoo's ``gpi-mlp``, whose prior is N(0, 1) in the units of widths.
+        data: fixes its shapes.
+    """
+    bound = model.bind(data).bound
+    assert bound is not None
+    options = {"variant": "gpi-g", "widths": {info.path: 1.0 for info in bound.infos}}
+    return with_prior(model, Component(name="gp-matched", options=options))
+
+
 def _line(prior: str, seed: int, scale: str) -> dict[str, Any]:
     data = _line_data(seed)
     widths = SIZES[scale]["line_widths"]
-    model: Any = load_model("gpi-mlp", widths=widths, noise_variance=NOISE_VARIANCE)
+    model = fixed(load_model("gpi-mlp", widths=widths, noise_variance=NOISE_VARIANCE), data)
     if prior != "fixed":
-        by = {"variant": "gpi-g", "method": "moments", **MOMENTS[scale]}
+        by: dict[str, Any] = {"variant": "gpi-g", "method": "moments", **MOMENTS[scale]}
         if prior != "moments":
             by = {"variant": prior, "method": "wasserstein", **WASSERSTEIN[scale]}
         options = {"length_scale": LENGTH}
@@ -262,7 +279,7 @@ def _table(table: str, kind: str, split: int, scale: str) -> dict[str, Any]:
         load_dataset(table, seed=split) if table == "diabetes" else load_dataset(table, split=split)
     )
     width = SIZES[scale]["width"]
-    model: Any = load_model("gpi-mlp", widths=[width], noise_variance=NOISES[table])
+    model = fixed(load_model("gpi-mlp", widths=[width], noise_variance=NOISES[table]), data)
     told: dict[str, Any] = {}
     if kind == "matched":
         options: dict[str, Any] = {"method": "moments", **MOMENTS[scale]}

@@ -19,6 +19,9 @@ from bnnzoo.reports.study_charts import Chart
 LENGTH = 1.0
 """Length-scale of correlated filters, in pixels, that claims are about; the study took it too."""
 
+INDEPENDENT = 0.01
+"""The same of independent filters, exp(-100) being nothing: one compiled program serves both."""
+
 LENGTHS = {"smoke": (LENGTH,), "small": (LENGTH,), "paper": (0.5, LENGTH, 2.0)}
 
 SETS = {
@@ -297,9 +300,11 @@ def _cell(part: str, prior: str, split: int, T: float = 1.0, L: float = 1.0) -> 
 
 def _model(part: str, prior: str, widths: Sequence[int]) -> Model:
     """A network with a prior of :data:`PRIORS`, or ``correlated-LENGTH``."""
-    name, options = PRIORS.get(prior, ("correlated-conv", {}))
-    if name == "correlated-conv":
-        options = {"length_scale": float(prior.removeprefix("correlated-"))}
+    name, options = PRIORS.get(prior, ("", {}))
+    if part != "mlp":
+        name, options = "correlated-conv", {"length_scale": INDEPENDENT}
+        if prior != "gaussian":
+            options = {"length_scale": float(prior.removeprefix("correlated-"))}
     network: Any = "mlp" if part == "mlp" else SmallCNN
     own: dict[str, Any] = {"widths": list(widths), "activation": "relu"}
     return make_model(

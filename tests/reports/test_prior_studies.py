@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
+import bnnzoo as bz
 from bnnzoo.reports.studies import functional_prior as functional
 from bnnzoo.reports.studies import priors_revisited as revisited
 from bnnzoo.reports.study import Results
 from bnnzoo.reports.study_runner import make_study
-from tests.models._tools import SEED
+from tests.models._tools import SEED, key
 
 
 def test_the_distance_of_moved_draws_is_how_far_they_moved():
@@ -64,3 +65,23 @@ def test_splits_are_compared_pair_by_pair_with_their_overlap():
     # Gains 1 and 0.5: mean 0.75, error sqrt(0.125 * (1 / 2 + 0.25)), t of one degree of freedom.
     half = 12.7062047 * math.sqrt(0.125 * 0.75)
     assert found.value == 0.75 and found.high - found.value == pytest.approx(half, rel=1e-6)
+
+
+def test_fixed_priors_share_the_form_of_those_they_are_compared_with():
+    """Widths of 1 are N(0, 1) in the network's own units; filters of no length are independent."""
+    data = functional._line_data(0)
+    plain = bz.load_model("gpi-mlp", widths=[4, 3])
+    images = revisited.digits(0, rows=20, images=True)
+    filters = revisited._model("cnn", "gaussian", ())
+    independent = bz.make_model(filters.network.factory, "gaussian", "categorical",
+                                network_options={"gain": math.sqrt(2.0)})  # fmt: skip
+    pairs = [
+        (functional.fixed(plain, data), plain, data),
+        (filters, independent, images),
+    ]
+    for ours, known, rows in pairs:
+        ours, known = ours.bind(rows), known.bind(rows)
+        for info in known.bound.infos:
+            a, b = (m.prior.distribution(info) for m in (ours, known))
+            x = b.sample(key(1))
+            assert float(a.log_prob(x)) == pytest.approx(float(b.log_prob(x)), rel=1e-5)
