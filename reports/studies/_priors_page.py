@@ -9,6 +9,8 @@ from bnnzoo.reports.studies._digits import interval, mean_gain
 from bnnzoo.reports.study import Results, Table
 from bnnzoo.reports.study_charts import Chart, Series
 
+NETWORKS = {"mlp": "dense", "cnn": "convolutional", "cnn-shuffled": "convolutional, shuffled"}
+
 COLD = 0.1
 """The temperature that is compared with 1."""
 
@@ -103,14 +105,14 @@ def tables(results: Results) -> list[Table]:
                       [r for r in done if _is(r, network, prior, L=COLD)])  # fmt: skip
             gains = [mean_gain(c, warm) if len(c) == len(warm) > 0 else None for c in others]
             if warm and any(g is not None for g in gains):
-                cold.append((network, _named(prior), float(interval(warm)[0]), *gains))
+                cold.append((NETWORKS[network], _named(prior), float(interval(warm)[0]), *gains))
     groups: dict[tuple[str, str, float, float], list[dict[str, Any]]] = {}
     for r in done:
         if r["part"] != "weights":
             groups.setdefault((r["part"], r["prior"], r["T"], r["L"]), []).append(r)
     rows = [
         (
-            part, _named(prior), f"{T:g}", f"{L:g}", len(cells), float(interval(cells)[0]),
+            NETWORKS[part], _named(prior), f"{T:g}", f"{L:g}", len(cells), float(interval(cells)[0]),
             100 * (1 - _mean([_mean(c["right"]) for c in cells])),
             _mean([c["ece"] for c in cells]),
             max(c["worst_rhat"] for c in cells),

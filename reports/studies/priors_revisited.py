@@ -78,8 +78,8 @@ COLD_PRIORS = {
 }
 """Priors at two temperatures, at larger scales and at smoke."""
 
-GAUSSIAN_DF = 30.0
-"""A Student-t of more degrees of freedom is a Gaussian to the eye."""
+NEARLY_GAUSSIAN = 0.03
+"""1 / df below which a Student-t is a Gaussian to the eye."""
 
 
 class PriorsRevisited(Study):
@@ -168,7 +168,9 @@ class PriorsRevisited(Study):
     def claims(self) -> list[Claim]:
         """Thirteen, of one paper."""
         fortuin = "Fortuin et al. (2022), Bayesian Neural Network Priors Revisited"
-        tails = "1 / df of the Student-t of highest likelihood (0 is a Gaussian, 0.03 nearly one)"
+        tails = (
+            "1 / df of the Student-t of highest likelihood (0 is a Gaussian, 0.03 is nearly one)"
+        )
         nats = "gain in test log-likelihood, nats a row"
         correlated = f"correlated-{LENGTH:g}"
         return [
@@ -179,7 +181,7 @@ class PriorsRevisited(Study):
                 f"{fortuin}, sec. 3: df 2.2 on MNIST",
                 tails,
                 _tail("layers.0.kernel"),
-                threshold=1 / GAUSSIAN_DF,
+                threshold=NEARLY_GAUSSIAN,
             ),
             Claim(
                 "tails-middle",
@@ -188,7 +190,7 @@ class PriorsRevisited(Study):
                 f"{fortuin}, sec. 3: df 6.3 on MNIST",
                 tails,
                 _tail("layers.1.kernel"),
-                threshold=1 / GAUSSIAN_DF,
+                threshold=NEARLY_GAUSSIAN,
             ),
             Claim(
                 "filters-first",
