@@ -112,7 +112,8 @@ def tables(results: Results) -> list[Table]:
             groups.setdefault((r["part"], r["prior"], r["T"], r["L"]), []).append(r)
     rows = [
         (
-            NETWORKS[part], _named(prior), f"{T:g}", f"{L:g}", len(cells), float(interval(cells)[0]),
+            NETWORKS[part], _named(prior), f"{T:g}", f"{L:g}", len(cells),
+            float(interval(cells)[0]),
             100 * (1 - _mean([_mean(c["right"]) for c in cells])),
             _mean([c["ece"] for c in cells]),
             max(c["worst_rhat"] for c in cells),
