@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from bnnzoo.reports.studies._digits import interval, mean_gain
+from bnnzoo.reports.studies._digits import gain, interval, mean_gain
 from bnnzoo.reports.study import Results, Table
 from bnnzoo.reports.study_charts import Chart, Series
 
@@ -41,12 +42,12 @@ def charts(results: Results) -> list[Chart]:
                 "Laplace": ("laplace-variance", "laplace-scale"),
                 "Student-t(3)": ("student-t-variance", "student-t-scale")}  # fmt: skip
     variances = {"Gaussian": (1, 2, 3), "Laplace": (1, 2), "Student-t(3)": (1, 3)}
+    base = [r for r in done if _is(r, "mlp", "gaussian")]
     lines = []
     for label, priors in families.items():
         cells = [[r for r in done if _is(r, "mlp", p)] for p in priors]
-        kept = [(v, c) for v, c in zip(variances[label], cells, strict=True) if c]
-        points = [interval(c) for _, c in kept]
-        columns = [list(c) for c in zip(*points, strict=True)] or [[], [], []]
+        kept = [(v, _over(c, base)) for v, c in zip(variances[label], cells, strict=True) if c]
+        columns = [list(c) for c in zip(*(g for _, g in kept), strict=True)] or [[], [], []]
         lines.append(Series(label, [float(v) for v, _ in kept], *columns))
     if any(line.x for line in lines):
         made.append(
@@ -54,12 +55,12 @@ def charts(results: Results) -> list[Chart]:
                 "tails",
                 "Shape and width of a dense network's prior, T = 1",
                 "One vertical compares shapes of one variance. Published comparisons set the "
-                "first Gaussian beside the last point of each other family. Means with 95 % "
-                "intervals over training sets and test rows; differences are much surer than "
-                "the means.",
+                "first Gaussian beside the last point of each other family. 95 % intervals over "
+                "training sets and test rows.",
                 "variance of a weight over that of the first Gaussian",
-                "mean test log-likelihood, nats",
+                "gain in test log-likelihood over the first Gaussian, nats a row",
                 lines,
+                zero=True,
             )
         )
     filters = [r["filters"] for r in done if r.get("filters")]
@@ -67,7 +68,9 @@ def charts(results: Results) -> list[Chart]:
         lines = []
         for path, f in filters[0].items():
             for when, key in (("trained", "correlation"), ("as they began", "initial")):
-                lines.append(Series(f"{path}, {when}", f["distance"], f[key]))
+                lines.append(
+                    Series(f"{path}, {when}", [round(v, 2) for v in f["distance"]], f[key])
+                )
         made.append(
             Chart(
                 "filters",
@@ -145,6 +148,16 @@ def tables(results: Results) -> list[Table]:
             "R-hat and effective draws of function values over the chains, worst set.",
         ),
     ]
+
+
+def _over(cells: list[dict[str, Any]], base: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """Gain over the first Gaussian with its interval; NaN while sets of one are missing."""
+    if [c["split"] for c in cells] != [c["split"] for c in base]:
+        return math.nan, math.nan, math.nan
+    if len(cells) < 2:
+        return mean_gain(cells, base), math.nan, math.nan
+    found = gain(cells, base)
+    return found.value, found.low, found.high
 
 
 def _is(r: dict[str, Any], part: str, prior: str, T: float = 1.0, L: float = 1.0) -> bool:
