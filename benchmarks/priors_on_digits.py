@@ -13,8 +13,8 @@ The 1797 digits are cut once into five disjoint training sets of 300 and 297 tes
 splits are independent given the test rows, and every prior meets the same. Intervals are
 ``bnnzoo.metrics.crossed_difference``: over training sets and test rows both. Biases are N(0, 1),
 the sampler is ``hmc`` with trajectories of pi/2 in the metric, cut where the settings below say.
-Heavy-tailed weights are sampled as Gaussian ones with a random scale each (``Mixture``), which is
-the same prior: written directly, Student-t chains of twice the length gave a seventeenth of the
+Heavy-tailed weights are sampled as Gaussian ones with a random scale each (``as_mixture``), which
+is the same prior: written directly, Student-t chains of twice the length gave a seventeenth of the
 effective draws of the test log-likelihood.
 
 Every fit adds a line to ``benchmarks/results/priors-on-digits.csv``; the table goes to
@@ -25,32 +25,22 @@ from __future__ import annotations
 
 import argparse
 import csv
-import functools
 import time
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
-from flax import nnx
-from jax import Array
-from jax.tree_util import register_dataclass
-from pydantic import Field
 
 import bnnzoo as bz
-from bnnzoo.models.prior import ElementwiseOptions, ElementwisePrior
 from bnnzoo.reports import diagnostics
+from bnnzoo.reports.studies._digits import digits
+from bnnzoo.reports.studies._digits_priors import SmallCNN, as_mixture
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ROWS, TABLE = RESULTS / "priors-on-digits.csv", RESULTS / "priors-on-digits.md"
 
 SPLITS, TRAINING = 5, 300
-CUT = 20261121
-"""Seed of the permutation of rows that makes the splits, and of that of pixels."""
 
 
 class Setting(NamedTuple):
@@ -97,120 +87,8 @@ SIZES: dict[str, dict[str, Any]] = {
 
 def load(study: str, split: int) -> bz.Dataset:
     """One training set and the test rows, the same for every prior."""
-    whole = bz.load_dataset("digits")
-    assert whole.x_test is not None and whole.y_test is not None
-    x, y = np.concatenate([whole.x, whole.x_test]), np.concatenate([whole.y, whole.y_test])
-    order = np.lexsort([y, *x.T])  # whatever order the loader's own split has left
-    random = np.random.default_rng(CUT)
-    order = order[random.permutation(len(order))]
-    pixels = random.permutation(x.shape[1])
-    if study == "cnn-shuffled":
-        x = x[:, pixels]
-    if study != "mlp":
-        x = x.reshape(-1, 8, 8, 1)
-    rows = order[split * TRAINING : (split + 1) * TRAINING]
-    test = order[SPLITS * TRAINING :]
-    names = [str(k) for k in range(10)]
-    return bz.make_dataset(
-        *(x[rows], y[rows], x[test], y[test]),
-        task="classification",
-        scale="pooled" if study == "mlp" else "standard",  # of images: one scale a channel
-        name=f"digits-{study}-{split}",
-        class_names=names,
-    )
-
-
-class PatchesConv(nnx.Conv):
-    """A 3 x 3 convolution as one matrix product with all patches.
-
-    XLA runs a convolution inside a loop, as a trajectory is one, many times slower on a CPU.
-    """
-
-    def __call__(self, x: Array) -> Array:
-        """Images ``(row, height, width, channel)``, their borders padded with 0."""
-        height, width = x.shape[1:3]
-        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        parts = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
-        kernel = self.kernel[...].reshape(-1, self.out_features)
-        return jnp.concatenate(parts, -1) @ kernel + self.bias[...]
-
-
-class SmallCNN(nnx.Module):
-    """What ``cnn`` is with channels = [8, 8], convolutions written otherwise.
-
-    Args:
-        in_shape: height, width, channels, the first two divisible by 4.
-        out_shape: ``(outputs,)``.
-        rngs: random streams for the initial values, which the prior replaces.
-    """
-
-    def __init__(
-        self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], *, rngs: nnx.Rngs
-    ) -> None:
-        height, width, channels = in_shape
-        self.convs = nnx.List(PatchesConv(n, 8, (3, 3), rngs=rngs) for n in (channels, 8))
-        self.dense = nnx.List([nnx.Linear(height * width // 16 * 8, out_shape[0], rngs=rngs)])
-
-    def __call__(self, x: Array) -> Array:
-        """Outputs ``(row, output)`` for images ``(row, height, width, channel)``."""
-        for filters in self.convs:
-            x = filters(x)
-            left = jnp.maximum(x[:, ::2, ::2], x[:, 1::2, ::2])
-            x = nnx.relu(jnp.maximum(left, jnp.maximum(x[:, ::2, 1::2], x[:, 1::2, 1::2])))
-        return self.dense[0](x.reshape(x.shape[0], -1))
-
-
-@functools.partial(
-    register_dataclass, data_fields=("scale", "df", "bias_std"), meta_fields=("absolute",)
-)
-@dataclass(frozen=True)
-class Mixture(ElementwisePrior):
-    """Laplace or Student-t weights as Gaussian ones, N(0, scale^2 v), of a random variance v each.
-
-    v is 2 Exponential(1) for Laplace(scale), df / Gamma(df / 2, 1 / 2) for Student-t(df, scale).
-    """
-
-    scale: Any
-    df: Any
-    bias_std: Any
-    absolute: bool = False
-
-    def family(self, loc: float, scale: Any) -> dist.Distribution:
-        """Of an element given v = 1."""
-        return dist.Normal(loc, scale)
-
-    def sample_parameter(self, info: Any, direct: bool = False) -> Array:
-        """First the variances, or their inverses, then Gaussian elements of scale 1."""
-        if info.role != "kernel":
-            return super().sample_parameter(info, direct)
-        axes = len(info.shape)
-        mixing = dist.Exponential(1.0) if self.df is None else dist.Gamma(self.df / 2, self.df / 2)
-        drawn = numpyro.sample(f"{info.path}.mixing", mixing.expand(info.shape).to_event(axes))
-        width = jnp.sqrt(2.0 * drawn) if self.df is None else 1.0 / jnp.sqrt(drawn)
-        normal = dist.Normal(0.0, 1.0).expand(info.shape).to_event(axes)
-        base = numpyro.sample(f"{info.path}.base", normal)
-        return numpyro.deterministic(info.path, self.scale * info.unit * width * base)
-
-
-class MixtureOptions(ElementwiseOptions):
-    """Options of ``mixture-on-digits``."""
-
-    df: float | None = Field(None, description="Of the Student-t; None for Laplace.")
-
-
-@bz.register(
-    "priors",
-    "mixture-on-digits",
-    summary="Laplace or Student-t weights as scale mixtures.",
-    options=MixtureOptions,
-    tags={"family": ("heavy-tailed",)},
-)
-def mixture(options: MixtureOptions) -> Mixture:
-    """The prior of these options; variances matched as ``laplace`` and ``student-t`` do."""
-    unit = 1.0
-    if options.match == "variance":
-        unit = 0.5**0.5 if options.df is None else ((options.df - 2.0) / options.df) ** 0.5
-    return Mixture(options.std * unit, options.df, options.bias_std)
+    images, shuffled = study != "mlp", study == "cnn-shuffled"
+    return digits(split, rows=TRAINING, splits=SPLITS, images=images, shuffled=shuffled)
 
 
 def make(setting: Setting) -> bz.Model:
@@ -220,14 +98,14 @@ def make(setting: Setting) -> bz.Model:
         options: dict[str, Any] = {"widths": [50, 50], "activation": "relu"}
     else:
         network, options = SmallCNN, {"gain": 2.0**0.5}
-    heavy = setting.prior in ("laplace", "student-t")
-    return bz.make_model(
+    made = bz.make_model(
         network,
-        "mixture-on-digits" if heavy else setting.prior,
+        setting.prior,
         "categorical",
         network_options=options,
         prior_options=setting.options,
     )
+    return as_mixture(made) if setting.prior in ("laplace", "student-t") else made
 
 
 def fit(setting: Setting, split: int, sizes: dict[str, Any]) -> dict[str, Any]:

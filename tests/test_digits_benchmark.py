@@ -13,8 +13,8 @@ from numpyro import handlers
 from scipy import stats
 
 import bnnzoo as bz
-from bnnzoo import registry
 from bnnzoo.models.parameters import ParameterInfo
+from bnnzoo.reports.studies._digits_priors import as_mixture
 from tests.models._tools import ALARM, key
 
 PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "priors_on_digits.py"
@@ -28,20 +28,23 @@ def benchmark():
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
-    registry.unregister("priors", "mixture-on-digits")
 
 
 @pytest.mark.validate
 @pytest.mark.parametrize(
-    ("options", "law"),
+    ("prior", "options", "T", "law"),
     [
-        ({"df": 3.0}, stats.t(3, scale=math.sqrt(1 / 3))),
-        ({"match": "scale"}, stats.laplace()),
+        ("student-t", {"df": 3.0}, 1.0, stats.t(3, scale=math.sqrt(1 / 3))),
+        ("laplace", {"match": "scale"}, 1.0, stats.laplace()),
+        # (1 + t^2 / df)^(-(df + 1) / 2) to the power 2: 7 degrees, scale^2 df as it was.
+        ("student-t", {"df": 3.0, "match": "scale"}, 0.5, stats.t(7, scale=math.sqrt(3 / 7))),
+        ("laplace", {}, 0.1, stats.laplace(scale=0.1 * math.sqrt(0.5))),
     ],
 )
-def test_mixtures_are_the_families(benchmark, options, law):
+def test_mixtures_are_the_families(prior, options, T, law):
     """Kolmogorov-Smirnov on 20,000 elements, failing by chance once in 1e6 each."""
-    made = benchmark.mixture(benchmark.MixtureOptions(**options))
+    made = as_mixture(bz.make_model(prior=prior, prior_options=options), T).prior
+    assert float(made.bias_std) == pytest.approx(math.sqrt(T))
     info = ParameterInfo("k", (200, 100), "kernel", 4, 2.0, False)
     with handlers.trace() as seen, handlers.seed(rng_seed=key(0)):
         made.sample_parameter(info)
