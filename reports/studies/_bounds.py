@@ -82,7 +82,13 @@ def sine(seed: int, units: int, noise: float, priors: list[float], steps: int) -
         found["bound"].append(value)
         found["remaining"].append(remaining)
     model = _network(units, 1.0, noise)
-    size = {"chains": 1, "draws": 1000, "warmup": steps, "seed": seed, "progress": False}
+    size: dict[str, Any] = {
+        "chains": 1,
+        "draws": 1000,
+        "warmup": steps,
+        "seed": seed,
+        "progress": False,
+    }
     run = fit(model, data, "mean-field-vi", **size)
     found["size"] = _root_mean_square(run.predict(data.x).mean)
     found["exact_size"] = _root_mean_square(InfiniteNetwork(model, data).predict(data.x).mean)

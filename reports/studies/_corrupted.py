@@ -16,7 +16,7 @@ NOISES = (2.0, 4.0, 8.0)
 BLURS = (0.5, 0.8, 1.2)
 """Standard deviation of the Gaussian kernel, pixels."""
 
-SHIFTS = (0.5, 1.0, 1.5)
+SHIFTS = (0.25, 0.5, 0.75)
 """Length of a shift in a random direction, pixels; what comes in is empty."""
 
 KINDS = ("noise", "blur", "shift")
