@@ -33,7 +33,7 @@ METHODS = {
     "laplace": "Laplace",
     "swag": "SWAG",
     "deep-ensemble": "deep ensemble",
-    "map": "single mode",
+    "map": "single mode (MAP)",
 }
 """In the order they are run in."""
 
@@ -64,7 +64,7 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
         "hmc": {"chains": 4, "warmup": 150, "draws": 100, "max_steps": 100},
         "sghmc": {"chains": 4, "warmup": 200, "draws": 200, "batch_size": 100},
         "cyclical-sghmc": {"chains": 4, "warmup": 5, "draws": 25, "batch_size": 100},
-        "mean-field-vi": {"chains": 1, "warmup": 5000, "draws": 300},
+        "mean-field-vi": {"chains": 1, "warmup": 5000, "draws": 300, "samples": 4},
         "laplace": {"chains": 1, "warmup": 1000, "draws": 300, "structure": "kron"},
         "swag": {"chains": 1, "warmup": 5000, "draws": 100},
         "deep-ensemble": {"chains": 2, "draws": 5, "steps": 3000},
@@ -151,8 +151,8 @@ class HMCPosteriors(Study):
 
     def claims(self) -> list[Claim]:
         """Ten, of one paper."""
-        paper = "Izmailov et al. (2021), What Are Bayesian Neural Network Posteriors Really Like"
-        table = f"{paper}, table of agreement with HMC"
+        paper = "Izmailov et al. (2021), abstract"
+        table = "Izmailov et al. (2021), table of agreement with HMC, as recalled"
         return [
             Claim(
                 "better-than-ensemble",
@@ -228,7 +228,7 @@ class HMCPosteriors(Study):
             Claim(
                 "reference",
                 "Two HMC runs lie nearer to each other than any cheaper method to HMC.",
-                f"{paper}: chains agree in function space",
+                f"{paper}: one long chain stands for several",
                 "total variation from HMC, nearest cheaper method less a second HMC",
                 _beyond_reference,
             ),
