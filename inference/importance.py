@@ -14,6 +14,9 @@ LARGEST_KHAT = 0.7
 LEAST_DRAWS = 100
 """Fewer have no tail to fit."""
 
+SAME_TAIL = "All tail values are the same"
+"""What ArviZ raises of a tail without spread."""
+
 
 def khat(log_ratios: np.ndarray) -> float:
     """Shape of the generalised Pareto law fitted to the largest importance ratios.
@@ -36,7 +39,12 @@ def khat(log_ratios: np.ndarray) -> float:
     ratios = ratios - ratios.max()
     if ratios.min() > -1e-6:
         return -math.inf  # Equal weights: q is p, and there is no tail to fit.
-    return float(array_stats.psislw(-ratios)[1])
+    try:
+        return float(array_stats.psislw(-ratios)[1])
+    except ValueError as error:
+        if SAME_TAIL not in str(error):
+            raise
+        return -math.inf  # The largest are equal, as where ratios differ by rounding alone.
 
 
 def khat_flags(log_ratios: np.ndarray) -> list[Flag]:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
+from bnnzoo.inference.importance import SAME_TAIL
+
 MOST_MOVES = 30
 """Affine moves of one row's draws at most."""
 
@@ -56,7 +58,12 @@ def smoothed(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
     ratios = np.maximum(ratios - ratios.max(), -700.0)
     if ratios.min() > -1e-9:
         return np.full(len(ratios), -np.log(len(ratios))), -np.inf
-    weights, khat = array_stats.psislw(-ratios)
+    try:
+        weights, khat = array_stats.psislw(-ratios)
+    except ValueError as error:
+        if SAME_TAIL not in str(error):
+            raise
+        weights, khat = ratios, -np.inf  # The largest are equal: there is no tail to smooth.
     return weights - logsumexp(weights), float(khat)
 
 

@@ -109,7 +109,7 @@ def gain(better: list[dict[str, Any]], base: list[dict[str, Any]]) -> Measuremen
         better: its cells, one a training set.
         base: cells of the other on the same sets, in the same order.
     """
-    return _difference(_densities(better), _densities(base))
+    return difference(_densities(better), _densities(base))
 
 
 def gain_of_gains(
@@ -120,7 +120,7 @@ def gain_of_gains(
 ) -> Measurement:
     """The first gain less the second."""
     first = _densities(better) - _densities(base)
-    return _difference(first, _densities(other) - _densities(other_base))
+    return difference(first, _densities(other) - _densities(other_base))
 
 
 def mean_gain(better: list[dict[str, Any]], base: list[dict[str, Any]]) -> float:
@@ -128,23 +128,36 @@ def mean_gain(better: list[dict[str, Any]], base: list[dict[str, Any]]) -> float
     return float(np.mean(_densities(better) - _densities(base)))
 
 
+def difference(a: np.ndarray, b: np.ndarray) -> Measurement:
+    """Mean difference of scores a test row, with its interval over training sets and test rows.
+
+    Args:
+        a: ``(set, row)``.
+        b: ``(set, row)``, of the same sets and rows.
+
+    Raises:
+        NotMeasuredError: one training set alone, or a score that is not finite.
+    """
+    if len(a) < 2:
+        raise NotMeasuredError("an interval needs two training sets or more")
+    found = crossed_difference(a, b)
+    if not np.isfinite(found.mean):
+        raise NotMeasuredError("a score of a test row is not finite")
+    return Measurement(found.mean, found.low, found.high, COVERS)
+
+
 def interval(cells: list[dict[str, Any]]) -> tuple[float, float, float]:
     """Mean test log-likelihood a row with its 95 % interval over sets and rows."""
-    density = _densities(cells)
-    if len(density) < 2:
-        return float(density.mean()), float("nan"), float("nan")
-    found = crossed_difference(density, np.zeros_like(density))
+    return interval_of(_densities(cells))
+
+
+def interval_of(scores: np.ndarray) -> tuple[float, float, float]:
+    """Mean of scores ``(set, row)`` with its 95 % interval; NaN ends of a single set."""
+    if len(scores) < 2:
+        return float(scores.mean()), float("nan"), float("nan")
+    found = crossed_difference(scores, np.zeros_like(scores))
     return found.mean, found.low, found.high
 
 
 def _densities(cells: list[dict[str, Any]]) -> np.ndarray:
     return np.array([cell["log_density"] for cell in cells])
-
-
-def _difference(a: np.ndarray, b: np.ndarray) -> Measurement:
-    if len(a) < 2:
-        raise NotMeasuredError("an interval needs two training sets or more")
-    found = crossed_difference(a, b)
-    if not np.isfinite(found.mean):
-        raise NotMeasuredError("a test row has no finite log density")
-    return Measurement(found.mean, found.low, found.high, COVERS)

@@ -86,6 +86,11 @@ def test_weights_of_draws_without_density_are_nothing():
     assert np.all(weights[-2:] < -300)
     flat, khat = smoothed(np.zeros(100))
     assert (flat[0], khat) == (pytest.approx(-math.log(100)), -math.inf)
+    # Equal at the top, lower elsewhere: weights are bounded, and stay what they are.
+    lower = np.where(np.arange(100) % 2, 0.0, -1.0)
+    weights, khat = smoothed(lower)
+    np.testing.assert_allclose(weights - weights.max(), lower)
+    assert khat == -math.inf and np.exp(weights).sum() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("seed", range(3))
