@@ -29,7 +29,7 @@ PRIOR_WIDENED = (1.0, 10.0, 100.0, 1000.0)
 
 SETS = {
     "smoke": {"basis": 3, "speed": 3, "wide": 2, "sine": 2},
-    "small": {"basis": 40, "speed": 40, "wide": 20, "sine": 12},
+    "small": {"basis": 40, "speed": 40, "wide": 20, "sine": 6},
     "paper": {"basis": 400, "speed": 400, "wide": 200, "sine": 100},
 }
 """Data sets of each part."""
