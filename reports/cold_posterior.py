@@ -23,6 +23,9 @@ LEVEL = 0.95
 RESAMPLES = 2000
 """Bootstrap samples of the test rows; the error of a 2.5 % tail is then a third of a per cent."""
 
+BLOCK = 50
+"""Of them that are in memory at once: a block has a number a row and sample."""
+
 MARGIN = {"log density": 0.01, "accuracy": 0.01, "Brier score": 0.005}
 """Differences that do not matter, in the metric's unit a row: *none* needs all to be smaller.
 Squared error and CRPS have the target's units: a hundredth of their value at temperature 1."""
@@ -121,8 +124,11 @@ def cold_verdict(
     best = int(means.argmax())
     rng = np.random.default_rng(seed)
     rows = values.shape[1]
-    counts = rng.multinomial(rows, np.full(rows, 1 / rows), RESAMPLES)
-    resampled = counts @ values.T / rows  # (sample, temperature)
+    blocks = [
+        rng.multinomial(rows, np.full(rows, 1 / rows), BLOCK) @ values.T / rows
+        for _ in range(RESAMPLES // BLOCK)
+    ]
+    resampled = np.concatenate(blocks)  # (sample, temperature)
     places = grid[resampled.argmax(1)]
     tails = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     low, high = np.quantile(places, tails, method="nearest")

@@ -16,6 +16,7 @@ LONG = (
     "backends.md",
     "datasets.md",
     "evidence.md",
+    "temperatures.md",
     "evidence-failures.md",
     "infinite.md",
     "priors.md",

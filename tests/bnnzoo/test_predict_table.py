@@ -117,6 +117,7 @@ def test_a_run_takes_the_frames_its_data_set_was_made_of(classes):
     assert kept["passed_over"] == ["label"]
 
 
+@pytest.mark.validate
 def test_several_targets_have_columns_of_their_own(targets, predict):
     Path("new.csv").write_text("a\n1\n-1\n")
     rows, _ = predict(targets, "new.csv")

@@ -197,6 +197,7 @@ def by_hand(run, x):
     return scaling.inverse_y(np.stack(made))
 
 
+@pytest.mark.validate
 def test_functions_of_draws_are_those_of_the_linearised_network(run, small, folder):
     """By explicit Jacobians, after a fit, read from disk, without a chain, on the command line."""
     _, data = small

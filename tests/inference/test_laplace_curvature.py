@@ -130,6 +130,7 @@ def double():
         pytest.param(regression, "hessian", marks=pytest.mark.validate),
     ],
 )
+@pytest.mark.validate
 def test_dense_diagonal_and_last_layer_equal_explicit_jacobians(make, kind, T, L):
     """To 1e-8 of the largest entry, at every temperature; deterministic.
 

@@ -270,6 +270,7 @@ def test_a_backends_own_flags_reach_the_manifest(broken, data):
     assert kinds.count("stuck") == 2 and set(kinds) <= {"stuck", "virial"}
 
 
+@pytest.mark.validate
 def test_what_is_odd_about_the_data_is_said():
     x = np.stack([np.linspace(-1, 1, 20), np.ones(20)], 1)
     constant = bz.make_dataset(x, x[:, 0], task="regression")

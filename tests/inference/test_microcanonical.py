@@ -237,6 +237,7 @@ def test_members_reach_the_optimum_of_the_target(T):
     assert not [flag for flag in run.manifest["flags"] if "member" in flag["message"]]
 
 
+@pytest.mark.validate
 def test_a_member_that_was_still_improving_is_flagged():
     run = sample(TARGETS["correlated"], "mile", draws=10, warmup=20, learning_rate=1e-4)
     assert any("still improving" in flag["message"] for flag in run.manifest["flags"])
@@ -302,6 +303,7 @@ def test_a_unit_metric_is_left_alone_and_draws_are_as_good(metric):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.validate
 def test_every_gradient_is_counted(backend, monkeypatch):
     """A host counter inside the density, against ``n_steps``, at every stage."""
     calls = []

@@ -29,6 +29,7 @@ def test_functions_and_targets_have_the_priors_variance():
     assert found.probabilities is None and found.warnings == ()
 
 
+@pytest.mark.validate
 def test_activations_are_those_of_the_layers():
     model = bz.make_model(network_options={"widths": [4, 4], "activation": "relu"})
     found = bz.prior_predictive(model, NUMBERS, draws=400, seed=SEED)

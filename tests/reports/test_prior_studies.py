@@ -67,6 +67,7 @@ def test_splits_are_compared_pair_by_pair_with_their_overlap():
     assert found.value == 0.75 and found.high - found.value == pytest.approx(half, rel=1e-6)
 
 
+@pytest.mark.validate
 def test_fixed_priors_share_the_form_of_those_they_are_compared_with():
     """Widths of 1 are N(0, 1) in the network's own units; filters of no length are independent."""
     data = functional._line_data(0)

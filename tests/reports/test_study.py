@@ -179,6 +179,7 @@ def test_names_that_do_not_exist(tmp_path):
 # -- workers ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.validate
 def test_a_worker_killed_in_the_middle_of_a_cell_loses_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")]))
     trap = tmp_path / "trap"
