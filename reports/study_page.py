@@ -14,6 +14,7 @@ from bnnzoo.reports.claims import VERDICTS, check
 from bnnzoo.reports.formatting import counted, digits_for, listed, number
 from bnnzoo.reports.rendering import environment
 from bnnzoo.reports.study_charts import draw, standalone, to_csv
+from bnnzoo.store import write_bytes
 
 if TYPE_CHECKING:
     from bnnzoo.reports.study_runner import StudyRun
@@ -61,9 +62,9 @@ def write_page(run: StudyRun) -> None:
         run: of the study.
     """
     told = collect_study(run)
-    _write(run.folder / "claims.json", _claims_json(told))
-    _write(run.folder / "index.md", to_markdown(told, figures=False))
-    _write(run.page, to_html(told))
+    write_bytes(run.folder / "claims.json", _claims_json(told).encode())
+    write_bytes(run.folder / "index.md", to_markdown(told, figures=False).encode())
+    write_bytes(run.page, to_html(told).encode())
 
 
 def publish(run: StudyRun, folder: str | Path) -> list[Path]:
@@ -85,7 +86,7 @@ def publish(run: StudyRun, folder: str | Path) -> list[Path]:
         files[f"{chart.name}.csv"] = to_csv(chart)
     for name, text in files.items():
         assert len(text) < LARGEST, f"{name} has {len(text)} bytes"
-        _write(target / name, text)
+        write_bytes(target / name, text.encode())
     return [target / name for name in files]
 
 
@@ -148,9 +149,3 @@ def _claims_json(told: Mapping[str, Any]) -> str:
     keys = ("name", "scale", "command", "sentence", "cautions", "claims", "manifest")
     chosen = {key: told[key] for key in keys}
     return json.dumps(chosen, indent=1, ensure_ascii=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    waiting = path.with_name(f".{path.name}.tmp")
-    waiting.write_text(text, encoding="utf-8", newline="\n")
-    waiting.replace(path)

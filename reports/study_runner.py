@@ -19,8 +19,10 @@ from typing import Any
 
 from bnnzoo import registry
 from bnnzoo.errors import InputError, OptionError, RunError, StorageError
+from bnnzoo.reports.formatting import seconds as seconds_text
 from bnnzoo.reports.study import Cell, Results, Study
 from bnnzoo.reports.study_workers import executor
+from bnnzoo.store import write_bytes
 
 __all__ = ["FORMAT", "StudyRun", "load_study", "run_study"]
 
@@ -104,7 +106,8 @@ def run_study(
     run = executor(workers, scheduler)
     with _opened(folder, manifest) as kept:
         waiting = [cell for cell in cells if cell.name not in kept]
-        _run_all(study, folder, waiting, run, Told(len(cells), len(kept), progress))
+        done = len(cells) - len(waiting)
+        _run_all(study, folder, waiting, run, Told(len(cells), done, progress))
         found = StudyRun(name, study, folder, _results(folder, study), manifest)
         from bnnzoo.reports.study_page import write_page
 
@@ -162,7 +165,7 @@ def run_cell(study: Study, cell: Cell, folder: str) -> float:
         "seconds": seconds,
     }
     text = json.dumps(record, indent=1, allow_nan=True) + "\n"
-    _write(Path(folder) / "cells" / f"{cell.name}.json", text)
+    write_bytes(Path(folder) / "cells" / f"{cell.name}.json", text.encode())
     return seconds
 
 
@@ -180,7 +183,7 @@ class Told:
         self.done += 1
         left = (time.monotonic() - self.begun) / (self.done - self.before)
         left *= self.total - self.done
-        rest = f", about {_duration(left)} left" if self.done < self.total else ""
+        rest = f", about {seconds_text(left)} left" if self.done < self.total else ""
         self._say(f"{self.done} of {self.total} cells: {cell}, {seconds:.1f} s{rest}")
 
     def _say(self, text: str) -> None:
@@ -273,7 +276,7 @@ def _opened(folder: Path, manifest: Mapping[str, Any]) -> Iterator[set[str]]:
     try:
         _lock(handle, folder)
         if earlier is None:
-            _write(folder / "study.json", json.dumps(manifest, indent=1) + "\n")
+            write_bytes(folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
         yield {path.stem for path in (folder / "cells").glob("*.json")}
     finally:
         os.close(handle)
@@ -338,25 +341,3 @@ def _manifest(name: str, study: Study) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},
     }
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a kill leaves no half a file."""
-    waiting = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with waiting.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        waiting.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            waiting.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 180:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

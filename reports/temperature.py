@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
 
 from bnnzoo import registry
 from bnnzoo.errors import BnnzooError
-from bnnzoo.inference import Run
-from bnnzoo.inference.temperature_slope import TemperatureSlope, temperature_slope
 from bnnzoo.reports.cold_posterior import cold_verdict, scores_by_metric
 from bnnzoo.reports.comparison import CLEAR, Scores, draws_first, in_errors, paired
 from bnnzoo.reports.formatting import counted, digits_for, interval, listed
 from bnnzoo.reports.runs import ReportRun, group
+
+if TYPE_CHECKING:
+    from bnnzoo.inference.temperature_slope import TemperatureSlope
 
 AXES = ("posterior_temperature", "likelihood_temperature")
 
@@ -227,6 +228,9 @@ def _verdicts(
 
 def _slope(axis: str, run: ReportRun) -> TemperatureSlope | None:
     """Where the run is of exact draws and its model at hand."""
+    from bnnzoo.inference.run import Run  # JAX comes with it: no other part of a report needs it
+    from bnnzoo.inference.temperature_slope import temperature_slope
+
     if not isinstance(run, Run):
         return None
     try:

@@ -60,7 +60,8 @@ class EvidenceAndGeneralisation(Study):
         "Every part is repeated over data sets: the papers show one, or ten.",
         "Basis width and training speed have their papers' form, data of our own.",
         "Noisy sine: Khan et al. train by Adam and take a diagonal posterior in places; here the "
-        "mode is found by L-BFGS and the whole Gauss-Newton matrix is used.",
+        "whole Gauss-Newton matrix is used, at modes found by L-BFGS; errors are of modes that "
+        "Adam finds in climbs of their own.",
     )
 
     def cells(self) -> list[Cell]:

@@ -107,9 +107,6 @@ def test_killed_anywhere_it_goes_on_to_the_same_results(tmp_path):
     assert not (folder / "index.html").exists()
     run(folder, "paper")
     assert contents(folder) == contents(tmp_path / "whole")
-    assert not list(folder.glob("cells/*.tmp")) or all(
-        p.name.startswith(".") for p in folder.glob("cells/*.tmp")
-    )
 
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path):
