@@ -19,6 +19,7 @@ if (_root / "models" / "zoo").is_dir() and (_root / "pyproject.toml").is_file():
 if _TYPE_CHECKING:
     from bnnzoo import errors as errors
     from bnnzoo.api import fit_spec as fit_spec
+    from bnnzoo.cache import keep_programs as keep_programs
     from bnnzoo.datasets import Dataset as Dataset
     from bnnzoo.datasets import load_dataset as load_dataset
     from bnnzoo.datasets import make_dataset as make_dataset
@@ -65,6 +66,7 @@ __all__ = [
     "errors",
     "fit",
     "fit_spec",
+    "keep_programs",
     "load_dataset",
     "load_evidence",
     "load_model",
@@ -98,6 +100,7 @@ _HOMES = {
     "drop_chains": "bnnzoo.inference",
     "fit": "bnnzoo.inference",
     "fit_spec": "bnnzoo.api",
+    "keep_programs": "bnnzoo.cache",
     "load_dataset": "bnnzoo.datasets",
     "load_evidence": "bnnzoo.inference",
     "load_model": "bnnzoo.models",

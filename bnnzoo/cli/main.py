@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from bnnzoo.cache import keep_programs
 from bnnzoo.cli import (
     catalogue,
     doctor,
@@ -89,6 +90,7 @@ def root(
 
     Start with `bnnzoo list priors`, then `bnnzoo fit --dataset diabetes --prior student-t`.
     """
+    keep_programs()  # before anything imports JAX
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnnzoo.cache import cache_folder
 from bnnzoo.errors import InputError
 
 BLOCK = 1 << 20
@@ -42,7 +42,8 @@ def fetch(file: RemoteFile) -> Path:
     """The file on this machine, its hash checked.
 
     Looked for in the folder that the environment variable ``BNNZOO_DATA`` names, then in the
-    cache (:func:`cache_folder`), then downloaded to the cache, unless ``BNNZOO_OFFLINE`` is set.
+    cache (:func:`bnnzoo.cache.cache_folder`), then downloaded to the cache, unless
+    ``BNNZOO_OFFLINE`` is set.
 
     Returns:
         Where it is.
@@ -80,18 +81,6 @@ def where_to_put(file: RemoteFile) -> str:
         f"{file.path} is not on this machine: download {file.url} and save it as"
         f" {cache_folder() / file.path}, or as {file.path} in the folder that BNNZOO_DATA names"
     )
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: ``BNNZOO_CACHE``, else the user's cache as the platform has it."""
-    if chosen := os.environ.get("BNNZOO_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-        return Path(base).expanduser() / "bnnzoo" / "Cache"
-    if sys.platform == "darwin":
-        return Path("~/Library/Caches/bnnzoo").expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bnnzoo"
 
 
 def sha256_of(place: Path) -> str:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnnzoo.datasets import _download, _remote
-from bnnzoo.datasets._remote import RemoteFile, cache_folder, fetch
+from bnnzoo.cache import cache_folder
+from bnnzoo.datasets import _download
+from bnnzoo.datasets._remote import RemoteFile, fetch
 from bnnzoo.errors import InputError, StorageError
 from tests.bnnzoo._server import serving
 
@@ -338,7 +339,7 @@ def test_the_cache_is_where_the_platform_has_it(monkeypatch, platform, environme
     for name in ("BNNZOO_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/home/u")
-    monkeypatch.setattr(_remote.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert cache_folder() == Path(expected)

@@ -268,9 +268,9 @@ def test_a_temperature_that_is_ignored_is_caught():
 
 
 def test_the_backends_named_are_those_that_can():
+    posteriors = {name: bz.Posterior(t.model, t.data()) for name, t in TARGETS.items()}
     for name in registry.list_names("backends", exact=True):
         backend = registry.get("backends", name).build({})
-        for target in TARGETS:
-            posterior = bz.Posterior(TARGETS[target].model, TARGETS[target].data())
+        for target, posterior in posteriors.items():
             if applies(name, target):
                 backend.check(posterior)

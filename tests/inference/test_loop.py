@@ -278,6 +278,7 @@ def test_what_is_odd_about_the_data_is_said():
         bz.fit(small_model(), constant, "hmc", **{**SMALL, "draws": 10, "warmup": 10})
 
 
+@pytest.mark.validate
 def test_float64_is_of_the_run_alone(data):
     run = bz.fit(small_model(), data, "hmc", dtype="float64", **SMALL)
     assert run.tree["posterior"]["layers.0.kernel"].dtype == np.float64
@@ -393,5 +394,5 @@ def test_chains_take_turns(monkeypatch):
 def test_time_that_is_up_leaves_no_folder_to_resume():
     data = bz.make_dataset(np.arange(8.0)[:, None], np.arange(8.0), task="regression")
     with pytest.raises(bz.errors.RunError, match="give it more time, or a folder") as caught:
-        bz.fit(bz.make_model(), data, warmup=500, max_time=1e-6, progress=False)
+        bz.fit(small_model(), data, "hmc", warmup=500, max_time=1e-6, progress=False)
     assert "resume" not in str(caught.value)

@@ -25,7 +25,7 @@ sbc = importlib.util.module_from_spec(_spec)
 sys.modules["sbc"] = sbc  # dataclasses look their module up
 _spec.loader.exec_module(sbc)
 
-QUICK = [("hmc", "network, T=0.1")]
+QUICK = [("hmc", "linear, T=0.1")]
 MOST_QUANTITIES = 5
 
 

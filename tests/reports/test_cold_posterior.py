@@ -43,6 +43,7 @@ def test_no_effect_is_called_none_where_rows_are_many_and_undecided_where_few():
     assert few.low < few.high
 
 
+@pytest.mark.validate
 def test_false_alarms_are_as_many_as_said():
     """200 data sets without an effect: cold or warm in at most 5 % and a warm rule beside it.
 
