@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ __all__ = ["FORMAT", "StudyRun", "load_study", "run_study"]
 
 FORMAT = 1
 """Of ``study.json`` and the cells; raised when a field changes its meaning."""
+
+HELPER = re.compile(r"^from (bnnzoo\.reports\.studies\._\w+) import", re.MULTILINE)
 
 PACKAGES = ("bnnzoo", "jax", "numpyro", "blackjax", "arviz", "numpy", "scipy")
 
@@ -331,13 +334,30 @@ def _results(folder: Path, study: Study) -> Results:
 
 
 def _manifest(name: str, study: Study) -> dict[str, Any]:
-    source = inspect.getsource(sys.modules[type(study).__module__])
     return {
         "format": FORMAT,
         "study": name,
         "scale": study.scale,
-        "code": hashlib.sha256(source.encode()).hexdigest(),
+        "code": code_hash(type(study).__module__),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},
     }
+
+
+def code_hash(module: str) -> str:
+    """Hash of what a study's cells run: its file and the helpers beside it that it imports.
+
+    Helpers whose names end in ``_page`` tell results and measure nothing.
+
+    Args:
+        module: the study's, imported.
+    """
+    sources, waiting = {}, [module]
+    while waiting:
+        name = waiting.pop()
+        sources[name] = inspect.getsource(sys.modules[name])
+        imported = set(HELPER.findall(sources[name])) - {name} - set(sources)
+        waiting += sorted(one for one in imported if not one.endswith("_page"))
+    whole = "".join(sources[name] for name in sorted(sources))
+    return hashlib.sha256(whole.encode()).hexdigest()

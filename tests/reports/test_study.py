@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from bnnzoo.errors import InputError, OptionError, RunError, UnknownNameError
 from bnnzoo.reports.study import Cell, Results
 from bnnzoo.reports.study_charts import standalone, to_csv
 from bnnzoo.reports.study_page import publish
-from bnnzoo.reports.study_runner import load_study, make_study, run_study
+from bnnzoo.reports.study_runner import code_hash, load_study, make_study, run_study
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _toy_study import registered
@@ -237,3 +238,17 @@ def test_results_say_what_is_missing():
     assert found.where(T=1) == [{"T": 1, "v": 3}] and list(found) == [{"T": 1, "v": 3}]
     with pytest.raises(bz.errors.BnnzooError, match="1 cells with T = 2 are missing: b"):
         found.where(T=2)
+
+
+def test_a_change_in_a_helper_is_another_version(monkeypatch):
+    """Helpers of helpers too; what only tells results is left out."""
+    module = "bnnzoo.reports.studies.priors_revisited"
+    make_study("priors-revisited", "smoke")
+    whole, source = code_hash(module), inspect.getsource
+    changed = {}
+    for part in ("_digits", "_digits_priors", "_priors_page"):
+        monkeypatch.setattr(
+            inspect, "getsource", lambda m, p=part: source(m) + "#" * m.__name__.endswith("." + p)
+        )
+        changed[part] = code_hash(module) != whole
+    assert changed == {"_digits": True, "_digits_priors": True, "_priors_page": False}
