@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)")
-"""A number that stands alone: not the 2 of ``layer2``."""
+FIGURE = r"-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?"
+
+NUMBER = re.compile(rf"(?<![\w.]){FIGURE}(?: to {FIGURE})?(?!\w)")
+"""A number that stands alone, not the 2 of ``layer2``, or a range of such."""
 
 
 def merge_messages(messages: Iterable[str]) -> str:
@@ -22,8 +24,8 @@ def merge_messages(messages: Iterable[str]) -> str:
     spans = iter(columns)
 
     def span(_: re.Match[str]) -> str:
-        found = sorted(next(spans), key=_value)
-        return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
+        found = sorted((n for s in next(spans) for n in s.split(" to ")), key=_value)
+        return found[0] if len(set(found)) == 1 else f"{found[0]} to {found[-1]}"
 
     return NUMBER.sub(span, unique[0])
 

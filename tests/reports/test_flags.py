@@ -11,6 +11,11 @@ def test_figures_become_ranges_and_equal_ones_stay():
     assert merge_messages(said) == "4 to 5 of 5 ended short, k-hat 1.92 to 12 > 0.7"
 
 
+def test_ranges_are_merged_into_wider_ones():
+    said = ["k-hat 1.31 to 2.74 > 0.7", "k-hat 1.78 > 0.7", "k-hat 1.36 to 12 > 0.7"]
+    assert merge_messages(said) == "k-hat 1.31 to 12 > 0.7"
+
+
 def test_a_single_message_is_itself():
     said = "by 4.7e+02 nats in 1,234 of layer2's x2"
     assert merge_messages([said, said]) == said
