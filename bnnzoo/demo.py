@@ -131,8 +131,10 @@ def _run_dataset(dataset: str, grid: Grid, folder: Path, shown: Console, advance
     """The runs on one data set, a line each, and what is doubtful about them."""
     from bnnzoo.api import plan
     from bnnzoo.cli.summary import convergence, warnings_of
+    from bnnzoo.reports.flags import merge_messages, template
 
-    made, doubts = [], []
+    made: list[Run] = []
+    doubts: dict[str, list[tuple[str, str]]] = {}
     for k, (name, tree) in enumerate(grid.trees(dataset)):
         advance(0, name)
         planned = plan(tree)
@@ -151,10 +153,13 @@ def _run_dataset(dataset: str, grid: Grid, folder: Path, shown: Console, advance
         said = warnings_of(run, found)
         took = "kept" if kept else seconds(time.perf_counter() - begun)
         shown.print(f"{_line(run, found['rhat'])} {took:>8}{'  !' if said else ''}")
-        doubts += [f"! {_words(run)}: {line}" for line in said]
+        for line in said:
+            doubts.setdefault(template(line), []).append((_words(run), line))
         made.append(run)
         advance(1, name)
-    for line in doubts:
+    for same in doubts.values():
+        who = "; ".join(name for name, _ in same)
+        line = f"! {who}: {merge_messages(message for _, message in same)}"
         shown.print(Padding(line, (0, 0, 0, 2)), style="yellow")
     return made
 

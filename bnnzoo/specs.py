@@ -112,7 +112,7 @@ def spec_from_tree(tree: Mapping[str, Any]) -> RunSpec:
     parts: dict[str, Any] = {}
     for section, content in tree.items():
         if section not in SECTIONS:
-            raise OptionError(f"unknown section [{section}]{hint(section, SECTIONS)}")
+            raise OptionError(f"unknown section [{section}]{_section_hint(section)}")
         if not isinstance(content, Mapping):
             raise OptionError(f"{section} = {content!r}: a section, [{section}], is expected")
         cls = InferenceSpec if section == "inference" else Component
@@ -182,7 +182,7 @@ def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
         if not (equals and dot and option):
             raise OptionError(f"cannot read {assignment!r}: write section.option=value")
         if section not in SECTIONS:
-            raise OptionError(f"unknown section in {assignment!r}{hint(section, SECTIONS)}")
+            raise OptionError(f"unknown section in {assignment!r}{_section_hint(section)}")
         target = made
         *parents, last = (section, *_keys(option, assignment))
         for key in parents:
@@ -191,6 +191,13 @@ def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
                 raise OptionError(f"cannot set {assignment!r}: {key} = {target!r} has no options")
         target[last] = read_value(text.strip())
     return made
+
+
+def _section_hint(section: str) -> str:
+    """The nearest section: of ``--backend`` and ``--dataset`` it is not the one spelt alike."""
+    meant = {"backend": "inference", "dataset": "data"}.get(section)
+    choices = f" (choices: {', '.join(SECTIONS)})"
+    return f"; did you mean {meant!r}?{choices}" if meant else hint(section, SECTIONS)
 
 
 def _keys(path: str, assignment: str) -> list[str]:

@@ -341,7 +341,8 @@ def doubts(found: Mapping[str, Evidence], failures: Mapping[str, str]) -> tuple[
             )
     noted = [name for name, e in found.items() if e.warnings]
     if noted:
-        said.append(f"estimates with warnings of their own: {len(noted)} ({noted[0]}, ...)")
+        named = "; ".join(noted[:3]) + ("; ..." if len(noted) > 3 else "")
+        said.append(f"estimates with warnings of their own: {len(noted)} ({named})")
     if failures:
         said.append(f"{len(failures)} could not be estimated")
     return tuple(said)

@@ -97,9 +97,11 @@ class Model:
         """
         if data.task != self.likelihood.task:
             allowed = registry.list_names("likelihoods", task=data.task)
+            counts = data.task == "classification" and all(c.isdigit() for c in data.class_names)
+            remedy = "; task='regression' takes whole numbers as numbers" if counts else ""
             raise InputError(
                 f"likelihood {self.likelihood.label!r} is for {self.likelihood.task}, but data set "
-                f"{data.name!r} is for {data.task}{hint('', allowed)}"
+                f"{data.name!r} is for {data.task}{remedy}{hint('', allowed)}"
             )
         likelihood = self.likelihood.bind(data)
         if data.task == "classification":

@@ -80,8 +80,8 @@ def listed(items: Sequence[object]) -> str:
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
-def numbered(runs: Sequence[int]) -> str:
-    """Run numbers with ranges drawn together: ``run 3``, ``runs 1, 4–6``."""
+def numbered(runs: Sequence[int], noun: str = "run") -> str:
+    """Run numbers with ranges drawn together: ``run 3``, ``runs 1, 4–6``; or of another noun."""
     ordered = sorted(set(runs))
     spans: list[list[int]] = []
     for n in ordered:
@@ -93,7 +93,7 @@ def numbered(runs: Sequence[int]) -> str:
     for span in spans:
         many = len(span) > 2
         texts += [f"{span[0]}–{span[-1]}"] if many else [str(n) for n in span]
-    return f"run{'s' if len(ordered) > 1 else ''} {', '.join(texts)}"
+    return f"{noun}{'s' if len(ordered) > 1 else ''} {', '.join(texts)}"
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

@@ -23,6 +23,7 @@ from bnnzoo.reports.diagnostics import (
 from bnnzoo.reports.evidence import BOUNDS, NOT_EVIDENCE, factor
 from bnnzoo.reports.evidence_chart import evidence_chart
 from bnnzoo.reports.figure_data import figure_addresses
+from bnnzoo.reports.flags import merge_flags
 from bnnzoo.reports.pictures import SEEN
 from bnnzoo.reports.svg import key
 from bnnzoo.reports.temperature import symbol
@@ -70,7 +71,7 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
         "block": block,
         "metrics": _metric_columns(rows),
         "matrix": _matrix(block),
-        "flags": [(row, flag) for row in rows for flag in row["flags"]],
+        "flags": [(row, flag) for row in rows for flag in merge_flags(row["flags"])],
         "traces": [row for row in rows if row["convergence"]["elbo"]],
         "calibrated": [row for row in rows if row["calibration"]],
         "comparable": block["scored_on"] == "test" and len(rows) > 1,

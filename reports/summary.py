@@ -279,7 +279,7 @@ def _all_well(rows: Sequence[Row]) -> dict[str, Any]:
     subject = "Every run" if len(known) == len(rows) else "Every run that could be judged"
     checks = (
         f"{subject} passed its checks: R-hat of function values at most {number(max(known), 3)}, "
-        "no divergences, no chain flagged."
+        "no divergences" + ("." if any(r["flags"] for r in rows) else ", no chain flagged.")
     )
     over = [r for r in rows if r["convergence"]["state"] == "fair"]
     if not over:

@@ -40,6 +40,8 @@ def metric(name: str, value: float | None) -> str:
         return "-" if value is None else str(value)
     if name in PERCENT:
         return f"{100 * value:.1f} %"
+    if abs(value) >= 1e6:
+        return f"{value:.4g}"
     digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
     return f"{value:,.{digits}f}"
 
@@ -104,14 +106,15 @@ def warnings_of(run: Run, found: dict[str, Any]) -> list[str]:
         sizes = run.tree["posterior"].sizes
         total = f"{found['divergences']:,} of {sizes['chain'] * sizes['draw']:,}"
         lines.append(f"{total} draws ended in a divergence")
-    flags: dict[str, list[int]] = {}
-    for flag in run.manifest.get("flags", ()):
-        if flag["kind"] != "divergent" or not found["divergences"]:
-            flags.setdefault(flag["message"], []).append(flag["chain"])
-    for message, chains in flags.items():
-        which = "chain" if len(chains) == 1 else "chains"
-        lines.append(f"{which} {', '.join(map(str, chains))}: {message}")
-    return lines
+    from bnnzoo.reports.flags import merge_flags
+    from bnnzoo.reports.formatting import numbered
+
+    flags = [
+        flag
+        for flag in run.manifest.get("flags", ())
+        if flag["kind"] != "divergent" or not found["divergences"]
+    ]
+    return lines + [f"{numbered(f['chains'], 'chain')}: {f['message']}" for f in merge_flags(flags)]
 
 
 def convergence(run: Run) -> dict[str, Any]:

@@ -106,8 +106,11 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
             RunError: no draw could be made.
         """
         from bnnzoo.datasets import make_dataset
+        from bnnzoo.datasets._check import as_labels
 
         X, y = validate_data(self, X, y, ensure_min_samples=2, dtype=np.float64)
+        if y.dtype.kind == "O":
+            as_labels(y, "y")  # None among text has no order: say which row, before it is sorted
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) == 1:

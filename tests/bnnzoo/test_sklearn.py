@@ -373,3 +373,10 @@ def test_odd_data_are_said_once():
         bz.BNNRegressor(**GAUSSIAN).fit(x, y)
     lines = [w for w in said if w.category is bz.errors.DataWarning]
     assert [str(w.message) for w in lines] == ["feature 'x1' is constant in the training rows"]
+
+
+def test_a_missing_label_among_text_is_named():
+    with pytest.raises(ValueError, match="y is None in row 3"):
+        bz.BNNClassifier(**QUICK).fit(
+            line(10)[0], np.array([*"aba", None, *"babaab"], dtype=object)
+        )

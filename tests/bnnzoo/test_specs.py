@@ -80,6 +80,7 @@ def test_numpy_values_and_none_become_what_toml_can_hold():
     ("tree", "words"),
     [
         ({"piror": {}}, "unknown section [piror]; did you mean 'prior'"),
+        ({"backend": {}}, "unknown section [backend]; did you mean 'inference'"),
         ({"prior": "gaussian"}, "prior = 'gaussian': a section, [prior], is expected"),
         ({"prior": {"name": 3}}, "prior.name = 3: "),
         ({"inference": {"chains": 0}}, "inference.chains = 0: "),

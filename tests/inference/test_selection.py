@@ -79,7 +79,7 @@ def _evidence(**changes):
         ({"kind": "approximation-bound"}, {"kind": "approximation-bound"}, "its gap is wider"),
         ({"kind": "predictive"}, {"kind": "predictive"}, "no evidences"),
         ({"data_dependent": ("prior",)}, {}, "some models, not all, .* training targets"),
-        ({"warnings": ("stuck",)}, {}, "warnings of their own: 1 "),
+        ({"warnings": ("stuck",)}, {}, r"warnings of their own: 1 \(a\)$"),
     ],
 )
 def test_what_makes_an_order_doubtful_is_said(first, second, said):

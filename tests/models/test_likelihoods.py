@@ -228,7 +228,8 @@ def test_quantiles_and_scores_are_those_of_the_draws_across_blocks_of_rows(monke
     ("likelihood", "y", "task", "message"),
     [
         ("poisson", -COUNTS, "regression", r"poisson' needs counts .* y of .* is -\d+ in row 0"),
-        ("poisson", COUNTS + 0.5, "regression", "needs counts"),
+        ("poisson", COUNTS + 0.5, "regression", "needs counts .* of its training rows"),
+        ("poisson", COUNTS, "classification", "for classification; task='regression' takes whole"),
         ("bernoulli", GRADES, "classification", "2 classes.* has 3 .nearest: 'categorical'"),
         ("ordinal", REAL, "regression", "for classification, but"),
     ],
