@@ -222,7 +222,7 @@ def test_the_integral_at_any_point_is_that_of_the_dense_matrices(likelihood, str
 @pytest.mark.parametrize("likelihood", ["gaussian", "categorical"])
 @pytest.mark.parametrize("noise", [False, True])
 def test_what_tuning_climbs_is_that_of_the_dense_matrices(likelihood, curvature, noise):
-    """From factors held for all widths, whose eigenvalues are found apart; to 1e-6 nats: a model's file keeps nine digits of a width."""
+    """From factors held for all widths; to 1e-6 nats, for widths are written in nine digits."""
     case = case_of(likelihood, at_mode=False)
     bound = case.model.bind(case.data)
     chosen, start = make_groups(bound, bound.bound, "layer", noise)
