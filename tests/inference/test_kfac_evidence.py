@@ -84,9 +84,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", [c if c == "layer" else pytest.param(c, marks=pytest.mark.validate) for c in CASES]
-)
+@pytest.mark.validate
+@pytest.mark.parametrize("case", list(CASES))
 def test_value_and_gradient_are_those_of_the_spectrum(case):
     """To 1e-9: there eigenvectors are found anew, and differentiated, at every width.
 
@@ -112,6 +111,7 @@ def test_value_and_gradient_are_those_of_the_spectrum(case):
         np.testing.assert_allclose(found, exact_slope[name], rtol=1e-7, atol=1e-9 * scale)
 
 
+@pytest.mark.validate
 def test_what_is_found_once_serves_other_weights_and_widths():
     """The same with and without it, at a point and widths that it was not found at."""
     with precision("float64"):
@@ -130,8 +130,11 @@ def test_what_is_found_once_serves_other_weights_and_widths():
     ("network", "shape", "options", "alone"),
     [
         ("mlp", (3,), {"widths": [4, 4]}, [True, False, False]),
-        ("mlp", (3,), {"widths": [4, 4], "residual": "1/blocks"}, None),
-        ("cnn", (4, 4, 1), {}, None),
+        pytest.param(
+            *("mlp", (3,), {"widths": [4, 4], "residual": "1/blocks"}, None),
+            marks=pytest.mark.validate,
+        ),
+        pytest.param("cnn", (4, 4, 1), {}, None, marks=pytest.mark.validate),
         (Skipping, (3,), {}, [True, True, False]),
     ],
 )
@@ -150,6 +153,7 @@ def test_layers_that_read_the_rows_alone_are_known(network, shape, options, alon
     assert alone is None or found == alone
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("likelihood", ["categorical", "curated", "bernoulli", "poisson"])
 def test_roots_that_are_written_down_are_roots_of_the_hessian(likelihood):
     with precision("float64"):
