@@ -3,10 +3,13 @@
     python benchmarks/evidence.py [--problem 1x3] [--methods smc nested ...]
 
 Regression on one input with 1x3 and 1x10 tanh, two moons with 1x5 tanh: every sampling estimator
-at its defaults. Gradients are of the log density of all rows; those that 0.3 nats would take are
-scaled by (error / 0.3)^2. Where ``dynesty`` is installed it samples the same posteriors, in the
-unit cube of their Gaussian priors, and its likelihood evaluations stand in for gradients. Writes
-``benchmarks/results/evidence.json`` and ``.md``.
+at its defaults. Gradients are of the log density of all rows; ``nested`` takes none, and its
+likelihood evaluations stand in for them. Those that 0.3 nats would take are scaled by
+(error / 0.3)^2. Where ``dynesty`` is installed it samples the same posteriors, in the unit cube of
+their Gaussian priors, and its evaluations are counted likewise. Processor seconds are of all
+threads, compilation included. Writes
+``benchmarks/results/evidence.json`` and ``.md``, in which figures of a run before stay where they
+were not measured again.
 """
 
 from __future__ import annotations
@@ -80,7 +83,8 @@ def nested_by_dynesty(model: Any, data: bz.Dataset) -> dict[str, float]:
     return {
         "value": float(found.logz[-1]),
         "standard_error": float(found.logzerr[-1]),
-        "gradients": int(np.sum(found.ncall)),
+        "gradients": 0,
+        "evaluations": int(np.sum(found.ncall)),
         "seconds": time.perf_counter() - begun,
     }
 
@@ -95,27 +99,33 @@ def _scales(posterior: bz.Posterior) -> np.ndarray:
 def one(problem: str, method: str) -> dict[str, Any]:
     """One estimate."""
     model, data = PROBLEMS[problem]()
+    begun = time.process_time()
     if method == "dynesty":
         found = nested_by_dynesty(model, data)
     else:
         said = bz.log_evidence(model, data, method)
         names = ("value", "standard_error", "gradients", "seconds", "kind", "warnings")
         found = {name: getattr(said, name) for name in names}
-    return {"problem": problem, "method": method, **found}
+        found["evaluations"] = int(said.diagnostics.get("evaluations", 0))
+    return {"problem": problem, "method": method, **found} | {
+        "processor_seconds": time.process_time() - begun
+    }
 
 
 def write(rows: list[dict[str, Any]]) -> str:
     """The table, and the figures behind it."""
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     versions = f"jax {version('jax')}, numpyro {version('numpyro')}"
-    titles = ("network", "estimator", "log evidence", "gradients", "seconds", "for 0.3 nats")
+    titles = ("network", "estimator", "log evidence", "gradients", "evaluations")
+    titles = (*titles, "processor seconds", "for 0.3 nats")
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for row in rows:
         error = row["standard_error"]
-        scaled = row["gradients"] * (error / AIM) ** 2
+        scaled = (row["gradients"] or row["evaluations"]) * (error / AIM) ** 2
+        counts = f"{row['gradients']:,} | {row['evaluations']:,} | {row['processor_seconds']:.0f}"
         lines.append(
             f"| {row['problem']} | {row['method']} | {row['value']:.3f} ± {error:.3f} | "
-            f"{row['gradients']:,} | {row['seconds']:.0f} | {scaled:,.0f} |"
+            f"{counts} | {scaled:,.0f} |"
         )
     head = f"# Cost of the evidence\n\n<!-- table -->\n{machine}; {versions}.\n\n"
     text = head + "\n".join(lines)
@@ -135,12 +145,17 @@ def main() -> None:
     methods = given.methods or bz.list("estimators", family="sampling")
     if given.methods is None and importlib.util.find_spec("dynesty"):
         methods = [*methods, "dynesty"]
+    before = RESULTS / "evidence.json"
     rows: list[dict[str, Any]] = []
+    if before.exists():
+        rows = json.loads(before.read_text(encoding="utf-8"))["rows"]
     for problem in given.problem:
         for method in methods:
-            rows.append(one(problem, method))
+            found = one(problem, method)
+            rows = [row for row in rows if (row["problem"], row["method"]) != (problem, method)]
+            rows = sorted([*rows, found], key=lambda row: list(PROBLEMS).index(row["problem"]))
             text = write(rows)
-            print(json.dumps(rows[-1]), flush=True)
+            print(json.dumps(found), flush=True)
     print(text)
 
 

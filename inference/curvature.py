@@ -23,6 +23,7 @@ from bnnzoo.inference.network_heads import (
     prior_loss,
     row_loss,
 )
+from bnnzoo.models.model import Model
 from bnnzoo.models.posterior import Posterior
 
 GGN, FISHER, HESSIAN = "ggn", "empirical-fisher", "hessian"
@@ -84,13 +85,31 @@ def output_roots(
     that is not convex in the outputs (Student-t, heteroscedastic noise) has negative eigenvalues of
     Lambda_n; they count as 0, and their sum and that of all moduli are returned.
     """
-    loss = jax.vmap(lambda head, row: row_loss(posterior, u, head, row))
-    out = heads(posterior, u, batch)
+    return roots_at(posterior, u, heads(posterior, u, batch), batch, curvature, symmetric)
+
+
+def roots_at(
+    posterior: Posterior,
+    u: Array,
+    out: Array,
+    batch: Array,
+    curvature: str,
+    symmetric: bool = False,
+) -> tuple[Array, Any]:
+    """:func:`output_roots` where the heads ``out`` ``(row, head)`` are known; traced."""
     if curvature == FISHER:
+        loss = jax.vmap(lambda head, row: row_loss(posterior, u, head, row))
         gradient = jax.grad(lambda h: loss(h, batch).sum())(out)
         return gradient[:, :, None], jnp.zeros((2, batch.shape[0]), u.dtype)
+    closed = None if symmetric else _closed_root(posterior, out)
+    if closed is not None:
+        return closed, jnp.stack([jnp.zeros(len(out), u.dtype), jnp.sum(closed**2, (1, 2))])
     second = jax.vmap(jax.hessian(lambda head, row: row_loss(posterior, u, head, row)))(out, batch)
-    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(second))
+    if out.shape[1] == 1:  # a number is its own eigenvalue, and decompositions cost by the call
+        held = jax.lax.stop_gradient(second)
+        values, vectors = held[:, :, 0], jnp.ones_like(held)
+    else:
+        values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(second))
     kept = jnp.maximum(values, 0.0)
     clipped = jnp.stack([(kept - values).sum(1), jnp.abs(values).sum(1)])
     # Eigenvectors have no derivative where eigenvalues are equal, as those of two outputs with one
@@ -100,6 +119,14 @@ def output_roots(
     moved = second - jax.lax.stop_gradient(second)
     roots = vectors * jnp.sqrt(kept)[:, None, :] + 0.5 * (moved @ vectors) * inverse[:, None, :]
     return (roots @ vectors.swapaxes(1, 2) if symmetric else roots), clipped
+
+
+def _closed_root(posterior: Posterior, out: Array) -> Array | None:
+    """What the likelihood knows of its own curvature; copies of a row are one loss together."""
+    model = posterior.model
+    if not isinstance(model, Model) or model.augmentation is not None:
+        return None
+    return model.likelihood.curvature_root(out)
 
 
 def root_count(posterior: Posterior, curvature: str) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ from jax import Array
 
 from bnnzoo.errors import InputError
 from bnnzoo.inference import spectra
-from bnnzoo.inference.curvature import block_rows, output_roots, over_rows, root_count
-from bnnzoo.inference.network_heads import network_calls, network_parameters
+from bnnzoo.inference.curvature import block_rows, over_rows, root_count, roots_at
+from bnnzoo.inference.network_heads import network_calls, network_parameters, row_loss
 from bnnzoo.inference.network_layers import Evaluation, Layer, find_layers, network_program
 from bnnzoo.models.posterior import Posterior
 
@@ -88,6 +88,21 @@ def matrices(posterior: Posterior, layers: Sequence[Layer]) -> list[np.ndarray]:
     return made
 
 
+class Sums(NamedTuple):
+    """What one pass over all rows gives.
+
+    Attributes:
+        pairs: A ``(input, input)`` and B ``(output, output)`` of every layer; A is None where it
+            was not asked for.
+        clipped: share of the loss' curvature that was negative and left out.
+        log_likelihood: of all rows, untempered.
+    """
+
+    pairs: list[tuple[Any, Array]]
+    clipped: Array
+    log_likelihood: Array
+
+
 def factors(
     posterior: Posterior, u: Array, layers: Sequence[Layer], flavour: Any
 ) -> tuple[list[tuple[Array, Array]], Array]:
@@ -104,42 +119,117 @@ def factors(
     Returns:
         The factors, and the share of the loss' curvature that was clipped.
     """
+    found = row_sums(posterior, u, layers, flavour, [True] * len(layers))
+    return found.pairs, found.clipped
+
+
+def row_sums(
+    posterior: Posterior, u: Array, layers: Sequence[Layer], flavour: Any, wanted: Sequence[bool]
+) -> Sums:
+    """The factors of :func:`factors` and the log-likelihood, by one forward pass; traced.
+
+    Args:
+        posterior: of a zoo model.
+        u: unconstrained vector ``(dim,)``.
+        layers: of :func:`find_layers`.
+        flavour: curvature, sharing and memory.
+        wanted: of which layers A is summed.
+    """
     network = posterior.network
     assert network is not None
     parameters = network_parameters(posterior, posterior._score(u))
     sizes = [(len(m), m.shape[1]) for m in matrices(posterior, layers)]
     per_row = numbers_a_row(posterior, u, layers, flavour.curvature)
     size = block_rows(posterior, per_row, flavour.memory_bytes)
-    zero = [(jnp.zeros((a, a), u.dtype), jnp.zeros((b, b), u.dtype)) for a, b in sizes]
+    zero = [
+        (jnp.zeros((a, a), u.dtype) if asked else None, jnp.zeros((b, b), u.dtype))
+        for (a, b), asked in zip(sizes, wanted, strict=True)
+    ]
+    loss = jax.vmap(lambda head, row: row_loss(posterior, u, head, row))
 
     def add(total: Any, batch: Array, weights: Array) -> Any:
-        pairs, clipped = total
-        roots, share = output_roots(posterior, u, batch, flavour.curvature)
-        pull, (inputs, _) = _tapped(posterior, u, parameters, batch)
-        gradients = jax.vmap(pull, in_axes=2)(roots)
+        pairs, clipped, likelihood = total
+        out, pull, (inputs, _) = _tapped(posterior, u, parameters, batch)
+        roots, share = roots_at(posterior, u, out, batch, flavour.curvature)
+        # Weights are 0 and 1: a row whose root is 0 adds nothing to B.
+        gradients = jax.vmap(pull, in_axes=2)(roots * weights[:, None, None])
         copies = inputs_rows(posterior, batch)
         made = []
         for k, layer in enumerate(layers):
-            x = _rows_of_input(layer, inputs[k], batch.shape[0] * copies)
+            left, right = pairs[k]
             g = jax.vmap(lambda g, k=k: _rows_of_result(layers[k], g, batch.shape[0] * copies))(
                 gradients[k]
             )
-            x, g = _by_row(x, copies), jax.vmap(lambda g: _by_row(g, copies))(g)
+            g = jax.vmap(lambda g: _by_row(g, copies))(g)
             positions = g.shape[2]
-            if layer.kind == "bias":
-                x = jnp.ones((len(batch), positions, 1), x.dtype)
+            if wanted[k]:
+                x = _inputs_by_row(layer, inputs[k], len(batch), copies, positions)
+                left = left + _gram(x, weights, flavour.sharing)
             if flavour.sharing == "reduce":
-                x, g, positions = x.mean(1, keepdims=True), g.sum(2, keepdims=True), 1
-            left, right = pairs[k]
-            left = left + jnp.einsum("nri,nrj,n->ij", x, x, weights)
-            right = right + jnp.einsum("cnri,cnrj,n->ij", g, g, weights) / positions
-            made.append((left, right))
-        return made, clipped + share @ weights
+                g, positions = g.sum(2, keepdims=True), 1
+            g = g.reshape(-1, g.shape[-1])
+            made.append((left, right + g.T @ g / positions))
+        return made, clipped + share @ weights, likelihood - loss(out, batch) @ weights
 
-    pairs, clipped = over_rows(posterior, size, (zero, jnp.zeros(2, u.dtype)), add)
+    start = (zero, jnp.zeros(2, u.dtype), jnp.zeros((), u.dtype))
+    pairs, clipped, likelihood = over_rows(posterior, size, start, add)
     scale = posterior.posterior_temperature * posterior.likelihood_temperature * posterior.rows
     share = jnp.where(clipped[1] > 0, clipped[0] / jnp.where(clipped[1] > 0, clipped[1], 1.0), 0.0)
-    return [(left, right / scale) for left, right in pairs], share
+    return Sums([(left, right / scale) for left, right in pairs], share, likelihood)
+
+
+def input_sums(
+    posterior: Posterior, layers: Sequence[Layer], flavour: Any, wanted: Sequence[bool]
+) -> list[Array | None]:
+    """A ``(input, input)`` of the wanted layers, which read the rows alone; traced.
+
+    Args:
+        posterior: of a zoo model.
+        layers: of :func:`find_layers`.
+        flavour: curvature, sharing and memory.
+        wanted: of which layers; None of the others.
+    """
+    u = jnp.zeros(posterior.dimension, posterior.x.dtype)
+    parameters = network_parameters(posterior, posterior._score(u))
+    per_row = numbers_a_row(posterior, u, layers, flavour.curvature)
+    size = block_rows(posterior, per_row, flavour.memory_bytes)
+    sizes = [len(m) for m in matrices(posterior, layers)]
+    zero = [
+        jnp.zeros((a, a), u.dtype) if asked else None
+        for a, asked in zip(sizes, wanted, strict=True)
+    ]
+
+    def add(total: Any, batch: Array, weights: Array) -> Any:
+        _, _, (inputs, results) = _tapped(posterior, u, parameters, batch)
+        copies = inputs_rows(posterior, batch)
+        made: list[Array | None] = []
+        for k, layer in enumerate(layers):
+            if not wanted[k]:
+                made.append(None)
+                continue
+            positions = _by_row(
+                _rows_of_result(layer, results[k], len(batch) * copies), copies
+            ).shape[1]
+            x = _inputs_by_row(layer, inputs[k], len(batch), copies, positions)
+            made.append(total[k] + _gram(x, weights, flavour.sharing))
+        return made
+
+    found: list[Array | None] = over_rows(posterior, size, zero, add)
+    return found
+
+
+def _inputs_by_row(layer: Layer, x: Array, rows: int, copies: int, positions: int) -> Array:
+    """Inputs ``(row, position, input)`` with a row's copies as positions of it."""
+    if layer.kind == "bias":
+        return jnp.ones((rows, positions, 1), x.dtype)
+    return _by_row(_rows_of_input(layer, x, rows * copies), copies)
+
+
+def _gram(x: Array, weights: Array, sharing: str) -> Array:
+    """Sum of x x' over rows of weight 1 and their positions, or of their mean over positions."""
+    x = x.mean(1, keepdims=True) if sharing == "reduce" else x
+    kept = x * weights[:, None, None]
+    return kept.reshape(-1, x.shape[-1]).T @ x.reshape(-1, x.shape[-1])
 
 
 def numbers_a_row(posterior: Posterior, u: Array, layers: Sequence[Layer], curvature: str) -> int:
@@ -152,7 +242,7 @@ def numbers_a_row(posterior: Posterior, u: Array, layers: Sequence[Layer], curva
         curvature: ``ggn`` or ``empirical-fisher``.
     """
     parameters = network_parameters(posterior, posterior._score(u))
-    one = jax.eval_shape(lambda b: _tapped(posterior, u, parameters, b)[1], jnp.zeros(1, int))
+    one = jax.eval_shape(lambda b: _tapped(posterior, u, parameters, b)[2], jnp.zeros(1, int))
     results = sum(math.prod(r.shape) for r in one[1]) * (1 + root_count(posterior, curvature))
     return results + sum(math.prod(x.shape) for x in _inputs_of(posterior, u, parameters, layers))
 
@@ -177,7 +267,7 @@ def _inputs_of(posterior: Posterior, u: Array, parameters: Any, layers: Any) -> 
     batch = jnp.zeros(1, int)
 
     def inputs() -> list[Array]:
-        _, (found, _) = _tapped(posterior, u, parameters, batch)
+        _, _, (found, _) = _tapped(posterior, u, parameters, batch)
         rows = inputs_rows(posterior, batch)
         return [_rows_of_input(layer, x, rows) for layer, x in zip(layers, found, strict=True)]
 
@@ -186,8 +276,8 @@ def _inputs_of(posterior: Posterior, u: Array, parameters: Any, layers: Any) -> 
 
 def _tapped(
     posterior: Posterior, u: Array, parameters: Mapping[str, Array], batch: Array
-) -> tuple[Callable[[Array], Any], tuple[list[Array], list[Array]]]:
-    """From cotangents of the heads ``(row, head)`` to those of the layers' results; the inputs."""
+) -> tuple[Array, Callable[[Array], Any], tuple[list[Array], list[Array]]]:
+    """Heads ``(row, head)``; from their cotangents to the layers' results'; inputs and results."""
     network = posterior.network
     assert network is not None
     _, x, out = network_calls(posterior, u, batch)
@@ -207,8 +297,8 @@ def _tapped(
         heads = value.reshape(-1, rows, out.shape[-1]).swapaxes(0, 1).reshape(rows, -1)
         return heads, (run.inputs, run.results)
 
-    _, pull, noted = jax.vjp(moved, moves, has_aux=True)
-    return (lambda cotangent: pull(cotangent)[0]), noted
+    made, pull, noted = jax.vjp(moved, moves, has_aux=True)
+    return made, (lambda cotangent: pull(cotangent)[0]), noted
 
 
 def kronecker(

@@ -88,8 +88,7 @@ def blocks(posterior: Posterior, u: Array, flavour: Flavour) -> Blocks:
 
     others, flat_others = None, none
     if len(rest):
-        matrix = curves.exact_hessian(target, u, rest, flavour.memory_bytes)
-        others, flat_others = spectra.dense(matrix, jnp.ones(len(rest), u.dtype))
+        others, flat_others = _others(posterior, u, rest, flavour)
     reference = curves.reference_precision(posterior, u, where)
     memory = flavour.memory_bytes
     prior = curves.prior_diagonal(posterior, u, where, memory)
@@ -130,6 +129,14 @@ def blocks(posterior: Posterior, u: Array, flavour: Flavour) -> Blocks:
     return Blocks(network, others, (flat + flat_others).astype(u.dtype), clipped.astype(u.dtype))
 
 
+def _others(posterior: Posterior, u: Array, rest: np.ndarray, flavour: Flavour) -> Any:
+    """The exact Hessian of what is unknown besides the network, and its flat directions."""
+    matrix = curves.exact_hessian(
+        lambda v: -posterior.log_density(v), u, rest, flavour.memory_bytes
+    )
+    return spectra.dense(matrix, jnp.ones(len(rest), u.dtype))
+
+
 def parts(posterior: Posterior, flavour: Flavour, found: Blocks) -> list[tuple[Any, np.ndarray]]:
     """Spectra and the coordinates each is of.
 
@@ -167,6 +174,21 @@ def log_volume(posterior: Posterior, flavour: Flavour, found: Blocks) -> Array:
     for spectrum, where in parts(posterior, flavour, found):
         total = total + 0.5 * (len(where) * math.log(2.0 * math.pi) - spectra.log_det(spectrum))
     return total
+
+
+def rest_log_volume(posterior: Posterior, u: Array, flavour: Flavour) -> Array:
+    """What :func:`log_volume` holds of all that is unknown besides the network; traced.
+
+    Args:
+        posterior: the target.
+        u: the mode ``(dim,)``.
+        flavour: of what kind.
+    """
+    _, rest = coordinates(posterior, flavour)
+    if not len(rest):
+        return jnp.zeros((), u.dtype)
+    spectrum, _ = _others(posterior, u, rest, flavour)
+    return 0.5 * (len(rest) * math.log(2.0 * math.pi) - spectra.log_det(spectrum))
 
 
 def prior_at(posterior: Posterior, u: Array) -> Array:

@@ -247,6 +247,34 @@ def find_layers(posterior: Posterior) -> list[Layer]:
     return run.layers
 
 
+def reads_data_alone(posterior: Posterior, layers: Sequence[Layer]) -> list[bool]:
+    """Whether each layer's input is made of the rows alone, so that no weight moves it.
+
+    Args:
+        posterior: of a zoo model.
+        layers: of :func:`find_layers`.
+    """
+    network = posterior.network
+    assert network is not None
+    real = posterior.x.dtype
+    like = {i.path: jax.ShapeDtypeStruct(i.shape, real) for i in network.infos}
+    x = jax.ShapeDtypeStruct((PROBE, *network.in_shape), real)
+    closed, paths = network_program(network, like, x)
+
+    def inputs(parameters: list[Array], x: Array) -> list[Array]:
+        run = Evaluation(None)
+        run.evaluate(closed.jaxpr, closed.consts, [*parameters, x], [*paths, None])
+        return run.inputs
+
+    flat = jax.make_jaxpr(inputs)([like[p] for p in paths], x).jaxpr
+    moved = set(flat.invars[: len(paths)])
+    for equation in flat.eqns:
+        if any(v in moved for v in equation.invars if not isinstance(v, Literal)):
+            moved |= set(equation.outvars)
+    assert len(flat.outvars) == len(layers)
+    return [isinstance(v, Literal) or v not in moved for v in flat.outvars]
+
+
 def last_layer(posterior: Posterior) -> np.ndarray:
     """Coordinates of the last layer's kernel and bias: of the module that owns the last product.
 

@@ -85,6 +85,18 @@ class Likelihood(ABC):
         """
         return self.distribution(head, noise)
 
+    def curvature_root(self, head: Float[Array, "row head"]) -> Array | None:
+        """A square root of the loss' Hessian in the heads, where one can be written down.
+
+        Args:
+            head: what the network returned, ``(row, head)``.
+
+        Returns:
+            S ``(row, head, column)`` with S S' = the Hessian of a row's -log p; None where it is
+            left to a decomposition of that matrix.
+        """
+        return None
+
     def bind(self, data: Dataset) -> Likelihood:
         """This likelihood with what it reads off the training targets; most read nothing.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +20,32 @@ from bnnzoo.inference.tuning import ADAM, FARTHEST, Found, Tuner, falling
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Options, Positive
 
-Objective = Callable[[Posterior, Array, Array], Array]
-"""Of a posterior, its mode and a key: nats, differentiable by the posterior; hashable."""
+
+class Objective(ABC):
+    """What is climbed, in nats; hashable, for it is compiled in."""
+
+    def hold(self, posterior: Posterior, u: Array, once: Any) -> Any:
+        """What stays the same at a point whatever the widths are; traced.
+
+        It may depend on a tuned noise, and is then differentiated by it.
+
+        Args:
+            posterior: of a model with prior ``grouped-gaussian``.
+            u: the point ``(dim,)``.
+            once: of :meth:`Following.once`; None to do without.
+        """
+        return None
+
+    @abstractmethod
+    def __call__(self, posterior: Posterior, u: Array, key: Array, held: Any) -> Array:
+        """Nats; traced, differentiable by the posterior.
+
+        Args:
+            posterior: of a model with prior ``grouped-gaussian``.
+            u: the point ``(dim,)``.
+            key: of what is random in it.
+            held: of :meth:`hold`.
+        """
 
 
 class FollowingOptions(Options):
@@ -49,15 +73,26 @@ class Following(Tuner):
             last: at the end, for the value by which restarts are compared.
         """
 
+    def once(self, posterior: Posterior) -> Any:
+        """What objectives need that neither weights nor hyper-parameters move; None for nothing.
+
+        Args:
+            posterior: of a model with prior ``grouped-gaussian``.
+        """
+        return None
+
     def search(self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int) -> Found:
         """The restart of highest evidence."""
         keys = jax.random.split(jax.random.key(seed), self.options.restarts)
-        found = [self._from(posterior, groups, hyper, key) for key in keys]
+        once = self.once(posterior)
+        found = [self._from(posterior, groups, hyper, key, once) for key in keys]
         values = np.array([one.trace[-1] for one in found])
         best = found[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))]
         return best._replace(gradients=sum(one.gradients for one in found))
 
-    def _from(self, posterior: Posterior, groups: Groups, hyper: Hyper, key: Array) -> Found:
+    def _from(
+        self, posterior: Posterior, groups: Groups, hyper: Hyper, key: Array, once: Any
+    ) -> Found:
         """Modes and steps on the logarithms in turn."""
         given = self.options
         u = find_start(posterior, key, "tune")
@@ -69,12 +104,13 @@ class Following(Tuner):
             u, used = _mode(posterior, groups, hyper, u, given.steps)
             own = jax.random.fold_in(key, number)
             values, hyper, state = _improve(
-                posterior, groups, hyper, start, u, state, rate, own, objective, given.hyper_steps
-            )
+                posterior, groups, hyper, start, u, state, rate, own, objective, given.hyper_steps,
+                once,
+            )  # fmt: skip
             trace.append(float(values[0]))
             spent += int(used) + given.hyper_steps
         u, used = _mode(posterior, groups, hyper, u, given.steps)
-        value, slope = value_and_slope(posterior, groups, hyper, u, jax.random.key(0), last)
+        value, slope = value_and_slope(posterior, groups, hyper, u, jax.random.key(0), last, once)
         steep = max(float(jnp.max(jnp.abs(s))) for s in slope.values())
         warnings: tuple[str, ...] = ()
         if steep > 1.0 and not trace[-1] <= float(value) <= trace[-1] + 0.1:
@@ -84,7 +120,13 @@ class Following(Tuner):
 
 @functools.partial(jax.jit, static_argnames=("groups", "objective"))
 def value_and_slope(
-    posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, key: Array, objective: Objective
+    posterior: Posterior,
+    groups: Groups,
+    hyper: Hyper,
+    u: Array,
+    key: Array,
+    objective: Objective,
+    once: Any = None,
 ) -> tuple[Array, Hyper]:
     """An objective and its gradient by the logarithms with the point held.
 
@@ -95,8 +137,24 @@ def value_and_slope(
         u: the mode ``(dim,)``.
         key: of what is random in the objective.
         objective: what is climbed.
+        once: of :meth:`Following.once`; None to do without.
     """
-    return jax.value_and_grad(lambda h: objective(placed(posterior, groups, h), u, key))(hyper)
+    return _slopes(posterior, groups, hyper, u, objective, once)(hyper, key)
+
+
+def _slopes(
+    posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, objective: Objective, once: Any
+) -> Callable[[Hyper, Array], tuple[Array, Hyper]]:
+    """Value and gradient at other hyper-parameters, what can be held found before; traced."""
+    held = objective.hold(placed(posterior, groups, hyper), u, once)
+
+    def value(now: Hyper, key: Array) -> Array:
+        target = placed(posterior, groups, now)
+        # A noise moves the curvature in the outputs, and what is held with it.
+        known = objective.hold(target, u, once) if groups.noise else held
+        return objective(target, u, key, known)
+
+    return jax.value_and_grad(value)
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "steps"))
@@ -118,10 +176,13 @@ def _improve(
     key: Array,
     objective: Objective,
     steps: int,
+    once: Any,
 ) -> tuple[Array, Hyper, Any]:
+    slopes = _slopes(posterior, groups, hyper, u, objective, once)
+
     def step(carry: Any, own: Array) -> tuple[Any, Array]:
         hyper, state = carry
-        value, slope = value_and_slope(posterior, groups, hyper, u, own, objective)
+        value, slope = slopes(hyper, own)
         slope = jax.tree.map(lambda s: jnp.where(jnp.isfinite(s), s, 0.0), slope)
         update, state = ADAM.update(slope, state)
         moved = jax.tree.map(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,6 +13,7 @@ from jax import Array
 from bnnzoo.errors import InputError
 from bnnzoo.inference.backends.laplace import CurvatureOptions
 from bnnzoo.inference.hyper_parameters import Groups, Hyper
+from bnnzoo.inference.kfac_evidence import hold, known_inputs, log_normaliser_of
 from bnnzoo.inference.laplace_structures import Flavour, log_normaliser
 from bnnzoo.inference.tuners._following import (
     Following,
@@ -29,14 +32,23 @@ class LaplaceTunerOptions(FollowingOptions, CurvatureOptions):
 
 
 @dataclass(frozen=True)
-class OfCurvature:
+class OfCurvature(Objective):
     """Laplace's log evidence in one structure."""
 
     flavour: Flavour
 
-    def __call__(self, posterior: Posterior, u: Array, key: Array) -> Array:
+    def hold(self, posterior: Posterior, u: Array, once: Any) -> Any:
+        """Kronecker factors, decomposed: no width is in them."""
+        if self.flavour.structure != "kron":
+            return None
+        known = known_inputs(posterior, self.flavour) if once is None else once
+        return hold(posterior, u, self.flavour, known)
+
+    def __call__(self, posterior: Posterior, u: Array, key: Array, held: Any) -> Array:
         """Of all rows: nothing is random in it."""
-        return log_normaliser(posterior, u, self.flavour)
+        if held is None:
+            return log_normaliser(posterior, u, self.flavour)
+        return log_normaliser_of(posterior, u, self.flavour, held)
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,11 @@ class LaplaceTuner(Following):
     def objective(self, last: bool) -> Objective:
         """The same on the way and at the end."""
         return OfCurvature(self.options.flavour())
+
+    def once(self, posterior: Posterior) -> Any:
+        """Kronecker factors of the inputs that are rows of the data."""
+        flavour = self.options.flavour()
+        return inputs_once(posterior, flavour) if flavour.structure == "kron" else None
 
     def check(self, posterior: Posterior, groups: Groups) -> None:
         """What the backend refuses, and widths that the structure averages away."""
@@ -67,8 +84,24 @@ class LaplaceTuner(Following):
             )
 
 
+@functools.partial(jax.jit, static_argnames=("flavour",))
+def inputs_once(posterior: Posterior, flavour: Flavour) -> Any:
+    """What :func:`evidence_and_slope` takes as ``once``: the same for all weights and widths.
+
+    Args:
+        posterior: of a model with prior ``grouped-gaussian``.
+        flavour: of structure ``kron``.
+    """
+    return known_inputs(posterior, flavour)
+
+
 def evidence_and_slope(
-    posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, flavour: Flavour
+    posterior: Posterior,
+    groups: Groups,
+    hyper: Hyper,
+    u: Array,
+    flavour: Flavour,
+    once: Any = None,
 ) -> tuple[Array, Hyper]:
     """Laplace's log evidence at a point, and its gradient by the logarithms with the point held.
 
@@ -81,11 +114,13 @@ def evidence_and_slope(
         hyper: logarithms.
         u: the mode ``(dim,)``.
         flavour: curvature and structure.
+        once: of :func:`inputs_once`; without it structure ``kron`` finds it again.
 
     Source: Immer et al. (2021), Scalable Marginal Likelihood Estimation for Model Selection in Deep
     Learning, sec. 3.
     """
-    return value_and_slope(posterior, groups, hyper, u, jax.random.key(0), OfCurvature(flavour))
+    objective = OfCurvature(flavour)
+    return value_and_slope(posterior, groups, hyper, u, jax.random.key(0), objective, once)
 
 
 @register(

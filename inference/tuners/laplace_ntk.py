@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ class LaplaceNtkTunerOptions(FollowingOptions, BlockOptions):
 
 
 @dataclass(frozen=True)
-class BlockBound:
+class BlockBound(Objective):
     """The bound of all blocks of a random partition, or its estimate from one block.
 
     One block of M of N rows, drawn uniformly, counts N / M times: log|I + K| a row falls with the
@@ -33,7 +34,7 @@ class BlockBound:
     memory_bytes: int
     whole: bool
 
-    def __call__(self, posterior: Posterior, u: Array, key: Array) -> Array:
+    def __call__(self, posterior: Posterior, u: Array, key: Array, held: Any = None) -> Array:
         """Nats; traced."""
         size = min(self.batch, posterior.rows)
         count = -(-posterior.rows // size) if self.whole else 1

@@ -6,6 +6,8 @@ import functools
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import jax
+import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 from jax.tree_util import register_dataclass
@@ -54,6 +56,12 @@ class Categorical(Likelihood):
     def distribution(self, head: Float[Array, "row head"], noise: Any) -> dist.Distribution:
         """Categorical with these logits."""
         return dist.Categorical(logits=head)
+
+    def curvature_root(self, head: Float[Array, "row head"]) -> Array | None:
+        """diag(r) - p r' with r = sqrt(p): its product with itself is diag(p) - p p'."""
+        log_p = jax.nn.log_softmax(head)
+        p, r = jnp.exp(log_p), jnp.exp(0.5 * log_p)
+        return r[:, None, :] * (jnp.eye(head.shape[1], dtype=head.dtype) - p[:, :, None])
 
 
 @register(

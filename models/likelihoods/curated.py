@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 from jax.tree_util import register_dataclass
@@ -56,6 +57,11 @@ class Curated(Categorical):
     def distribution(self, head: Float[Array, "row head"], noise: Any) -> dist.Distribution:
         """S labellers, independent given x, all say y; the rest of the mass is disagreement."""
         return Power(dist.Categorical(logits=head), self.labellers)
+
+    def curvature_root(self, head: Float[Array, "row head"]) -> Array | None:
+        """That of one label, whose loss counts S times."""
+        root = super().curvature_root(head)
+        return None if root is None else jnp.sqrt(self.labellers) * root
 
     def predictive(self, head: Float[Array, "row head"], noise: Any) -> dist.Distribution:
         """One labeller; or S given that they agree, p_y^S over its sum."""
