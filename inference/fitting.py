@@ -13,7 +13,7 @@ import xarray as xr
 
 from bnnzoo import registry, store
 from bnnzoo.datasets import Dataset
-from bnnzoo.errors import DataWarning, OptionError, RunError, hint
+from bnnzoo.errors import DataWarning, InputError, OptionError, RunError, hint
 from bnnzoo.inference import processes
 from bnnzoo.inference.backend import Backend
 from bnnzoo.inference.chains import Chains
@@ -137,7 +137,8 @@ def fit(
     try:
         if found == "new":
             processes.led(lambda: keep_data(folder, posterior, external))
-        run = _sample(folder, spec, posterior, external, laid, progress, max_time, handle)
+        with processes.together(folder):
+            run = _sample(folder, spec, posterior, external, laid, progress, max_time, handle)
     except Exception:
         if found == "new" and processes.leads():
             store.discard_unstarted(folder)
@@ -258,7 +259,8 @@ def resume(
         if laid is not None:
             laid.check(posterior, inference.backend, _backend(inference))
     external = meta["model"]["external"]
-    run = _sample(folder, spec, posterior, external, laid, progress, max_time)
+    with processes.together(folder):
+        run = _sample(folder, spec, posterior, external, laid, progress, max_time)
     run.origin = "resumed"
     return run
 

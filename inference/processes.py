@@ -6,13 +6,13 @@ writes the run folder, and what it alone knows (a clock, a checkpoint) it tells 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import re
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import jax
 import numpy as np
 
 from bnnzoo import errors
-from bnnzoo.errors import BnnzooError, InputError, RunError
+from bnnzoo.errors import BnnzooError, InputError, ProcessLostError, RunError
+from bnnzoo.inference import meeting
 
 CONNECT_SECONDS = 300.0
 """How long processes wait for one another at the start."""
@@ -62,9 +63,9 @@ def start_distributed(
         host, port = _address(coordinator)
         processes, process_id = _numbers(processes, process_id)
         if process_id == 0:
-            _check_free(port)
+            meeting.gather(port, processes, timeout)
         else:
-            _await_coordinator(host, port, timeout)
+            meeting.come(host, port, process_id, processes, timeout)
     # Processes without accelerators speak over TCP; nothing else does it on a CPU.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -105,35 +106,26 @@ def _numbers(processes: int | None, process_id: int | None) -> tuple[int, int]:
     return processes, process_id
 
 
-def _check_free(port: int) -> None:
-    """Process 0 listens there itself."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError as error:
-            words = (error.strerror or str(error)).lower()
-            raise RunError(f"process 0 cannot listen at port {port}: {words}") from None
+@contextlib.contextmanager
+def together(folder: Path) -> Iterator[None]:
+    """What JAX raises where another process is gone, as one line.
 
+    Args:
+        folder: of the run they make.
 
-def _await_coordinator(host: str, port: int, timeout: float) -> None:
-    """Ask for it until it is there: JAX ends the process where it is not."""
-    end = time.monotonic() + timeout
-    while True:
-        left = end - time.monotonic()
-        try:
-            socket.create_connection((host, port), timeout=max(0.1, min(5.0, left))).close()
-            return
-        except socket.gaierror:
-            raise RunError(f"coordinator {host}:{port}: no host of that name is known") from None
-        except OSError as error:
-            if left <= 0:
-                words = (error.strerror or str(error)).lower()
-                raise RunError(
-                    f"coordinator {host}:{port} cannot be reached ({words}, {timeout:g} s long): "
-                    "is process 0 running there?"
-                ) from None
-        time.sleep(0.2)
+    Raises:
+        ProcessLostError: a computation of several processes broke off.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not several():
+            raise
+        said = str(error).splitlines()[0][:200]
+        raise ProcessLostError(
+            f"process {jax.process_index()} of {jax.process_count()} lost another ({said}); start "
+            f"all again, with bnnzoo resume {folder}"
+        ) from error
 
 
 def several() -> bool:
@@ -175,7 +167,8 @@ def tell_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return arrays
     buffer = io.BytesIO()
     if leads():
-        np.savez(buffer, **{name: np.asarray(array) for name, array in arrays.items()})
+        held: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+        np.savez(buffer, **held)
     with np.load(io.BytesIO(tell(buffer.getvalue())), allow_pickle=False) as found:
         return {name: found[name] for name in found.files}
 
