@@ -29,6 +29,10 @@ from bnnzoo.specs import InferenceSpec
 ROWS = 21
 """Odd: two shards need a row of padding, and four need three."""
 
+ROUNDING = {"pathfinder": 1e-5}
+"""How far a backend may be off. Another order of its rows, on one device, moves draws of pathfinder
+by 2e-6: an L-BFGS path ends where progress drowns in rounding."""
+
 SIZES = {"smc": {"particles": 16}, "svgd": {"particles": 8}}
 
 
@@ -69,8 +73,13 @@ def draws_of(chains):
 
 def quick():
     """Everything about layout and sums, with programs that compile in no time."""
+
+    def line(x, y=None):
+        w = numpyro.sample("w", dist.Normal(0, 1).expand((3,)).to_event(1))
+        numpyro.sample("y", dist.Normal(w[0] + w[1] * x[:, 0], jnp.exp(w[2])), obs=y)
+
     with precision("float64"):
-        posterior = posterior_of()
+        posterior = posterior_of(model=line)
         u = 0.3 * jax.random.normal(jax.random.key(0), (posterior.dimension,))
         batch = jnp.asarray([0, 20, 7, 20])
 
@@ -177,9 +186,11 @@ def backend(name):
         sizes = {"chains": 2, "draws": 5, "warmup": warmup, "seed": 1, "dtype": "float64"}
         alone = run_chains(made, posterior, **sizes)
         spread = run_chains(made, laid.place(posterior), devices=laid, **sizes)
-    np.testing.assert_allclose(draws_of(spread), draws_of(alone), rtol=1e-6, atol=1e-8)
+    off = ROUNDING.get(name, 1e-8)
+    np.testing.assert_allclose(draws_of(spread), draws_of(alone), rtol=off, atol=off)
     for stat, values in alone.stats.items():
-        np.testing.assert_allclose(spread.stats[stat], values, rtol=1e-5, atol=1e-6, err_msg=stat)
+        loose = 10 * off
+        np.testing.assert_allclose(spread.stats[stat], values, rtol=loose, atol=loose, err_msg=stat)
 
 
 def memory():

@@ -25,7 +25,15 @@ CHECKS = Path(__file__).parent / "_devices.py"
 BACKENDS = [
     *("hmc", "nuts", "adjusted-mclmc", "mclmc", "mile", "gibbs-hmc", "elliptical-slice", "smc"),
     *("mean-field-vi", 'mean-field-vi:{"batch_size": 7}', "low-rank-vi", "full-rank-vi", "flow-vi"),
-    *("svgd", "pathfinder", "map", "sgld", 'sgld:{"batch_size": 7}', 'sghmc:{"batch_size": 7}'),
+    "last-layer-vi",
+    *(
+        "svgd",
+        "pathfinder",
+        "map",
+        "sgld",
+        'sgld:{"batch_size": 7}',
+        'sghmc:{"batch_size": 7, "thin": 1}',
+    ),
     *("psgld", "sgnht", "cyclical-sgld", "cyclical-sghmc", 'gg-mc:{"batch_size": 7}'),
 ]
 """Whose rows can be split; by minibatches too, which are gathered from the shards."""
@@ -102,7 +110,6 @@ def data():
         ({"data_shards": 64}, r"devices = 64: there "),
         ({"devices": 0}, r"inference.devices = 0: should be greater than 0"),
         ({"data_shards": -2}, r"inference.data_shards = -2: should be greater than 0"),
-        ({"devices": 1.5}, r"inference.devices = 1.5: should be a whole number"),
     ],
 )
 def test_devices_that_there_are_not_are_refused(given, words, data, tmp_path):
