@@ -215,7 +215,7 @@ def fits(folder):
     model = bz.make_model(network_options={"widths": [4]})
     data = bz.load_dataset("gap", n=ROWS, seed=0)
     common = {
-        "chains": 2, "draws": 30, "warmup": 10, "seed": 3, "dtype": "float64", "progress": False
+        "chains": 2, "draws": 8, "warmup": 5, "seed": 3, "dtype": "float64", "progress": False
     }  # fmt: skip
     alone = bz.fit(model, data, "hmc", **common)
     spread = bz.fit(model, data, "hmc", devices=4, data_shards=2, out=f"{folder}/a", **common)
@@ -227,10 +227,10 @@ def fits(folder):
     again = bz.fit(model, data, "hmc", devices=4, data_shards=2, out=f"{folder}/a", **common)
     assert again.origin == "reused"
     # More draws on two devices, and then on one: the chain is the same.
-    longer = bz.resume(f"{folder}/a", draws=40, devices=2, data_shards=1, progress=False)
+    longer = bz.resume(f"{folder}/a", draws=12, devices=2, data_shards=1, progress=False)
     assert longer.manifest["layout"]["chain"] == 2 and longer.manifest["layout"]["data"] == 1
-    longer = bz.resume(f"{folder}/a", draws=50, devices=1, data_shards=1, progress=False)
-    whole = bz.fit(model, data, "hmc", **{**common, "draws": 50})
+    longer = bz.resume(f"{folder}/a", draws=16, devices=1, data_shards=1, progress=False)
+    whole = bz.fit(model, data, "hmc", **{**common, "draws": 16})
     same(whole, longer)
     prediction, other = (run.predict(data.x_test[:3]) for run in (whole, longer))
     np.testing.assert_allclose(prediction.mean, other.mean, rtol=1e-6)
