@@ -36,6 +36,7 @@ if _TYPE_CHECKING:
     from bnnzoo.inference import prior_predictive as prior_predictive
     from bnnzoo.inference import resume as resume
     from bnnzoo.inference import select as select
+    from bnnzoo.inference import start_distributed as start_distributed
     from bnnzoo.inference import tune as tune
     from bnnzoo.inference import weight_statistics as weight_statistics
     from bnnzoo.models import Model as Model
@@ -82,6 +83,7 @@ __all__ = [
     "resume",
     "run_study",
     "select",
+    "start_distributed",
     "tune",
     "weight_statistics",
     "write_report",
@@ -116,6 +118,7 @@ _HOMES = {
     "resume": "bnnzoo.inference",
     "run_study": "bnnzoo.reports",
     "select": "bnnzoo.inference",
+    "start_distributed": "bnnzoo.inference",
     "tune": "bnnzoo.inference",
     "weight_statistics": "bnnzoo.inference",
     "write_report": "bnnzoo.reports",

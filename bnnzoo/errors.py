@@ -12,6 +12,7 @@ __all__ = [
     "DataWarning",
     "InputError",
     "OptionError",
+    "ProcessLostError",
     "RunError",
     "RunExistsError",
     "StorageError",
@@ -70,6 +71,10 @@ class RunExistsError(RunError):
 
 class CorruptRunError(RunError):
     """A run folder whose files do not agree with its manifest."""
+
+
+class ProcessLostError(RunError):
+    """A run of several processes of which one is gone."""
 
 
 class StorageError(RunError, OSError):

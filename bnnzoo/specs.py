@@ -62,6 +62,15 @@ class InferenceSpec(Options):
         1.0, description="L: the log-likelihood alone is divided by it."
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the run.")
+    devices: Count | None = Field(
+        None,
+        description="Devices that the chains are spread over; one if not given, and all of them "
+        "where several processes make the run.",
+    )
+    data_shards: Count | None = Field(
+        None,
+        description="Devices of each chain that its training rows are split over; divides devices.",
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the backend.")
 
 

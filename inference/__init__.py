@@ -22,6 +22,7 @@ from bnnzoo.inference.laplace_predictive import (
 from bnnzoo.inference.model_grid import model_grid
 from bnnzoo.inference.prediction import Prediction
 from bnnzoo.inference.prior_predictive import PriorPredictive, prior_predictive
+from bnnzoo.inference.processes import start_distributed
 from bnnzoo.inference.run import Run, load_run
 from bnnzoo.inference.selection import Candidate, Selection, select
 from bnnzoo.inference.temperature_slope import TemperatureSlope, temperature_slope
@@ -77,6 +78,7 @@ __all__ = [
     "probit_probabilities",
     "resume",
     "select",
+    "start_distributed",
     "temperature_slope",
     "tune",
     "weight_statistics",

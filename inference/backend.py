@@ -47,6 +47,9 @@ class Backend(ABC):
     default_chains: int = 4
     default_draws: int = 1000
     default_warmup: int = 1000
+    splits_rows: bool = False
+    """Whether it sees the training rows through the posterior's own densities alone, whose sums may
+    then go over several devices."""
     follows_target: bool = True
     """Whether draws are meant to spread as the target does; if not, no virial ratio is judged."""
 

@@ -16,6 +16,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from bnnzoo.inference.draws import IN_MEMORY_BYTES, ArrayDraws, Draws
+from bnnzoo.inference.processes import on_host
 from bnnzoo.models.posterior import Posterior
 
 DRAWS = 256
@@ -143,7 +144,7 @@ def in_pieces(
         part = draws.read(start, stop)
         if wanted < size:
             part = jax.tree.map(lambda leaf, pad=pad: leaf[pad], part)
-        out = jax.device_get(function(part, (start + pad).astype(np.uint32)))
+        out = on_host(function(part, (start + pad).astype(np.uint32)))
         yield slice(start, stop), jax.tree.map(lambda leaf, n=wanted: leaf[:n], out)
 
 

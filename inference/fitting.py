@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from bnnzoo import registry, store
 from bnnzoo.datasets import Dataset
-from bnnzoo.errors import DataWarning, OptionError, RunError, hint
+from bnnzoo.errors import DataWarning, InputError, OptionError, RunError, hint
+from bnnzoo.inference import processes
 from bnnzoo.inference.backend import Backend
 from bnnzoo.inference.chains import Chains
 from bnnzoo.inference.checkpoint import Checkpoint, keep_data
+from bnnzoo.inference.devices import Devices, building, lay_again, spell_out, spread
 from bnnzoo.inference.environment import describe_data, device, now, versions
 from bnnzoo.inference.extending import check_draws, keep_ends, lengthen, reopen
+from bnnzoo.inference.following import SharedCheckpoint, SharedDraws
 from bnnzoo.inference.linearised import linearisation_points
 from bnnzoo.inference.loop import run_chains
 from bnnzoo.inference.precision import begin, precision
@@ -35,7 +41,7 @@ from bnnzoo.inference.virial import virial_flags
 from bnnzoo.models.handwritten import as_model
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import parse_options
-from bnnzoo.specs import Component, InferenceSpec, RunSpec
+from bnnzoo.specs import Component, InferenceSpec, RunSpec, spec_from_toml
 
 
 def fit(
@@ -50,6 +56,8 @@ def fit(
     posterior_temperature: float = 1.0,
     likelihood_temperature: float = 1.0,
     dtype: str = "float32",
+    devices: int | None = None,
+    data_shards: int | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
     max_time: float | None = None,
@@ -69,6 +77,10 @@ def fit(
         posterior_temperature: T, divides the whole log posterior.
         likelihood_temperature: L, divides the log-likelihood alone.
         dtype: ``float32`` or ``float64``.
+        devices: how many to spread the chains over; one if not given, and all of them where
+            several processes make the run (:func:`bnnzoo.start_distributed`).
+        data_shards: how many of each chain's devices share its training rows: for a posterior too
+            big for one. It divides ``devices``.
         out: run folder; a temporary one, gone with the run, if not given. A folder that holds
             this very run is finished or given back, one that holds another is refused.
         progress: draw a progress bar on a terminal.
@@ -95,6 +107,7 @@ def fit(
         "options": backend_options,
     }
     sizes = {"chains": chains, "draws": draws, "warmup": warmup}
+    sizes |= {"devices": devices, "data_shards": data_shards}
     settings |= {name: size for name, size in sizes.items() if size is not None}
     inference = complete(parse_options(InferenceSpec, settings, "inference"))
     model = as_model(model)
@@ -105,22 +118,29 @@ def fit(
     external = external_hash(model)
     if external:
         begin(dtype)
-    with precision(dtype):
+    laid = spread(inference)
+    with precision(dtype), building(laid):
         posterior = Posterior(model, data, posterior_temperature, likelihood_temperature)
         _backend(inference).check(posterior)
+        if laid is not None:
+            laid.check(posterior, inference.backend, _backend(inference))
+    if out is None and processes.several():
+        raise InputError("several processes make one run: give it a folder (out) that all see")
     folder, handle = temporary_folder() if out is None else (Path(out), None)
     fingerprint = {"data": data.hash, "scale": data.scale, "model": external}
-    found = store.prepare(folder, spec.to_toml(), fingerprint)
+    found = processes.led(lambda: store.prepare(folder, spec.to_toml(), fingerprint))
+    processes.check_seen(folder)
     if found == "complete":
         run = load_run(folder, model if external else None)
         run.origin = "reused"
         return run
     try:
         if found == "new":
-            keep_data(folder, posterior, external)
-        run = _sample(folder, spec, posterior, external, progress, max_time, handle)
+            processes.led(lambda: keep_data(folder, posterior, external))
+        with processes.together(folder):
+            run = _sample(folder, spec, posterior, external, laid, progress, max_time, handle)
     except Exception:
-        if found == "new":
+        if found == "new" and processes.leads():
             store.discard_unstarted(folder)
         raise
     run.origin = "new" if found == "new" else "resumed"
@@ -153,7 +173,7 @@ def complete(inference: InferenceSpec) -> InferenceSpec:
     backend.planned(changes.get("warmup", inference.warmup))
     options = entry.parse(inference.options, "inference")
     changes["options"] = options.model_dump(mode="json", exclude_none=True)
-    return inference.model_copy(update=changes)
+    return spell_out(inference.model_copy(update=changes))
 
 
 def _takers(option: str) -> str:
@@ -171,6 +191,8 @@ def resume(
     model: Any = None,
     *,
     draws: int | None = None,
+    devices: int | None = None,
+    data_shards: int | None = None,
     progress: bool = True,
     max_time: float | None = None,
 ) -> Run:
@@ -183,6 +205,9 @@ def resume(
         path: the run folder.
         model: the model itself where it is not from the registry.
         draws: of each chain, in all; as many as the run was to have if not given.
+        devices: how many to go on with; as many as the run was begun with if not given. The draws
+            are the same to rounding, which a chain amplifies.
+        data_shards: as for ``fit``; those it was begun with if not given.
         progress: draw a progress bar on a terminal.
         max_time: seconds after which to stop again.
 
@@ -201,11 +226,17 @@ def resume(
         if not longer:
             run.origin = "reused"
             return run
-        reopen(run, draws)
-    elif longer:
-        lengthen(folder, spec, draws)
-    store.sweep(folder)
-    spec = read_spec(folder)
+    layout = lay_again(spec.inference, devices, data_shards)
+
+    def prepare() -> str:
+        if manifest.get("state") == "complete":
+            reopen(run, draws)
+        elif longer:
+            lengthen(folder, spec, draws)
+        store.sweep(folder)
+        return read_spec(folder).to_toml()
+
+    spec = spec_from_toml(processes.led(prepare))
     kept = store.load_checkpoint(folder, "data")
     if kept is None:
         raise RunError(f"{folder} was stopped before it kept anything: start it again with fit")
@@ -220,11 +251,16 @@ def resume(
     inference = spec.inference
     if meta["model"]["external"]:
         begin(inference.dtype)
-    with precision(inference.dtype):
+    laid = spread(layout)
+    with precision(inference.dtype), building(laid):
         posterior = Posterior(
             built, data, inference.posterior_temperature, inference.likelihood_temperature
         )
-    run = _sample(folder, spec, posterior, meta["model"]["external"], progress, max_time)
+        if laid is not None:
+            laid.check(posterior, inference.backend, _backend(inference))
+    external = meta["model"]["external"]
+    with processes.together(folder):
+        run = _sample(folder, spec, posterior, external, laid, progress, max_time)
     run.origin = "resumed"
     return run
 
@@ -234,24 +270,29 @@ def _sample(
     spec: RunSpec,
     posterior: Posterior,
     external: str,
+    laid: Devices | None,
     progress: bool,
     max_time: float | None,
     temporary: Any = None,
 ) -> Run:
     """Run the loop, build the tree, write the run.
 
-    ``temporary`` is the handle of a temporary folder, which what is read of it keeps.
+    ``temporary`` is the handle of a temporary folder, which what is read of it keeps. Of several
+    processes the first writes; the others help to sum over rows they hold, and wait.
     """
     begun = time.perf_counter()
     inference = spec.inference
     backend = _backend(inference).planned(inference.warmup)
     label = _label(posterior, spec)
     total = inference.chains * (inference.warmup + inference.draws)
-    checkpoint = Checkpoint(folder)
-    with precision(inference.dtype), ProgressBar(inference.backend, total, progress) as bar:
+    leads = processes.leads()
+    checkpoint = SharedCheckpoint(folder) if processes.several() else Checkpoint(folder)
+    bar_shown = progress and leads
+    with precision(inference.dtype), ProgressBar(inference.backend, total, bar_shown) as bar:
+        target = posterior if laid is None else laid.place(posterior)
         chains = run_chains(
             backend,
-            posterior,
+            target,
             chains=inference.chains,
             draws=inference.draws,
             warmup=inference.warmup,
@@ -260,6 +301,7 @@ def _sample(
             monitor=bar,
             checkpoint=checkpoint,
             max_time=max_time,
+            devices=laid,
         )
         if chains.u.shape[1] == 0:
             remedy = "give it more time, or a folder (out) to go on in later"
@@ -269,23 +311,36 @@ def _sample(
                 f"{label}: stopped in warm-up after {max_time:g} s, before the first draw; {remedy}"
             )
         points = linearisation_points(backend, chains.states)
-        tree = build_tree(posterior, chains, inference.seed, inference.dtype, points)
-        tree.attrs["label"] = label
-        store.write_tree(folder, tree, site_draws(posterior, chains.u))
-    for flag in backend.remarks(posterior):
-        chains.flags += [(chain, flag) for chain in range(inference.chains)]
-    if backend.follows_target:
-        chains.flags += virial_flags(tree["sample_stats"]["virial"].to_numpy())
-    manifest = _manifest(folder, spec, posterior, backend, chains, external, label)
-    if "test_scores" in tree.children:
-        manifest["metrics"] = test_metrics(tree)
-    if chains.complete:
-        keep_ends(folder, chains)
-    manifest["wall_seconds"] = time.perf_counter() - begun
-    manifest["files"] = store.file_hashes(folder)
-    store.write_manifest(folder, manifest)
-    if chains.complete:
-        store.remove_checkpoints(folder)
+        summing = target if laid is not None and laid.splits_rows else None
+        shared = chains
+        if summing is not None and processes.several():
+            shared = dataclasses.replace(chains, u=SharedDraws(chains.u))
+        tree = xr.DataTree()
+        if leads or summing is not None:
+            tree = build_tree(posterior, shared, inference.seed, inference.dtype, points, summing)
+
+        def write() -> str:
+            tree.attrs["label"] = label
+            store.write_tree(folder, tree, site_draws(posterior, chains.u))
+            for flag in backend.remarks(posterior):
+                chains.flags += [(chain, flag) for chain in range(inference.chains)]
+            if backend.follows_target:
+                chains.flags += virial_flags(tree["sample_stats"]["virial"].to_numpy())
+            manifest = _manifest(folder, spec, posterior, backend, chains, external, label)
+            if laid is not None:
+                manifest["layout"] = laid.record(posterior)
+            if "test_scores" in tree.children:
+                manifest["metrics"] = test_metrics(tree)
+            if chains.complete:
+                keep_ends(folder, chains)
+            manifest["wall_seconds"] = time.perf_counter() - begun
+            manifest["files"] = store.file_hashes(folder)
+            store.write_manifest(folder, manifest)
+            if chains.complete:
+                store.remove_checkpoints(folder)
+            return processes.digest(folder / "manifest.json")
+
+        processes.await_file(folder / "manifest.json", processes.led(write))
     tree = store.open_tree(folder, temporary)
     run = Run(folder, spec, store.read_manifest(folder), tree, posterior)
     run._temporary = temporary

@@ -45,6 +45,7 @@ class HamiltonianState(NamedTuple):
 class Hamiltonian(Backend):
     """A backend whose kernel is tuned by a step size and a metric."""
 
+    splits_rows = True
     stats = ("lp", "acceptance_rate", "diverging", "step_size", "n_steps", "energy")
 
     target_acceptance: Leaf

@@ -2,7 +2,8 @@
 
 A segment is one compiled program. Between segments the host sees a progress tick, keeps the
 finished draws, writes a checkpoint and looks for NaN. On a CPU each chain is called from a host
-thread and all share one single-chain program; on an accelerator the chains are one vmapped program.
+thread and all share one single-chain program; on an accelerator the chains are one vmapped program,
+and on several devices one that is spread over them.
 The key of step ``i`` of a chain is a function of the seed, the chain and ``i`` alone, so a run
 that is stopped anywhere goes on to the same draws.
 """
@@ -23,9 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bnnzoo.inference import processes
 from bnnzoo.inference.backend import Backend, Flag, Stage
 from bnnzoo.inference.chains import ChainResult, Chains, gather
 from bnnzoo.inference.checkpoint import Checkpoint
+from bnnzoo.inference.devices import Devices
 from bnnzoo.inference.precision import precision, strongly_typed
 from bnnzoo.inference.start import find_start
 from bnnzoo.models.posterior import Posterior
@@ -119,12 +122,13 @@ def run_chains(
     monitor: Monitor | None = None,
     checkpoint: Checkpoint | None = None,
     max_time: float | None = None,
+    devices: Devices | None = None,
 ) -> Chains:
     """Run a backend to the end of its schedule, or until time is up.
 
     Args:
         backend: the algorithm.
-        posterior: its target.
+        posterior: its target, on ``devices`` where they are given.
         chains: their number.
         draws: kept draws of each.
         warmup: warm-up steps of each.
@@ -133,6 +137,7 @@ def run_chains(
         monitor: told of progress, from several threads.
         checkpoint: where finished segments are kept; what it holds already is gone on from.
         max_time: seconds after which chains stop; each does at least a segment.
+        devices: what the chains are spread over; the one there is if not given.
 
     Raises:
         RunError: no chain has a start of positive density.
@@ -142,8 +147,13 @@ def run_chains(
     root = jax.random.key(seed)
     keys = [jax.random.fold_in(root, chain) for chain in range(chains)]
     results = [_resume_or_start(backend, posterior, keys[c], c, checkpoint) for c in range(chains)]
+    if devices is not None:
+        for result in results:
+            result.state = processes.on_host(result.state)
     length = segment_steps(posterior.dimension)
-    engine = _Engine(backend, posterior, keys, stages, warmup, length, dtype, monitor, checkpoint)
+    engine = _Engine(
+        backend, posterior, keys, stages, warmup, length, dtype, monitor, checkpoint, devices
+    )
     compile_seconds = engine.compile(results, begun)
     if max_time is not None:
         engine.deadline = time.perf_counter() + max_time
@@ -175,6 +185,7 @@ class _Engine:
         dtype: str,
         monitor: Monitor | None,
         checkpoint: Checkpoint | None,
+        devices: Devices | None,
     ) -> None:
         self.backend, self.posterior, self.keys = backend, posterior, keys
         self.stages, self.warmup, self.length, self.dtype = stages, warmup, length, dtype
@@ -182,7 +193,8 @@ class _Engine:
         self.deadline = float("inf")
         self.stop = threading.Event()
         self.paces: dict[int, _Pace] = {}
-        self.vmapped = not chains_on_threads()
+        self.devices = devices
+        self.vmapped = devices is not None or not chains_on_threads()
 
     def compile(self, results: list[ChainResult], begun: float) -> float:
         """Compile the segment in this thread: NumPyro's handlers are not safe to trace in two."""
@@ -280,12 +292,18 @@ class _Engine:
         """
         total = len(self.stages)
         left = self.deadline - time.perf_counter()
-        if position >= total or self.stop.is_set() or (position > entered and left <= 0):
+        if position >= total or self.stop.is_set():
             return None
         count = FIRST_STEPS
         if pace := self.paces.get(chain):
             fitting = min(SEGMENT_SECONDS, max(left, 0.0)) * pace.steps / max(pace.seconds, 1e-9)
             count = int(np.clip(fitting, 1, pace.steps * GROWTH))
+        if position > entered and left <= 0:
+            count = 0
+        if self.devices is not None:
+            count = processes.tell_number(count)  # clocks differ, and the program is one
+        if count == 0:
+            return None
         sampling = position >= self.warmup
         end = min(position + min(count, self.length), total if sampling else self.warmup)
         stages = np.zeros(self.length, np.int32)
@@ -344,6 +362,13 @@ class _Engine:
         )
 
     def _call_all(self, states: list[Any], first: int, stages: Any, count: int) -> Any:
+        if self.devices is not None:
+            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+            keys = np.stack([np.asarray(jax.random.key_data(key)) for key in self.keys])
+            rest = (np.int32(first), np.asarray(stages), np.int32(count))
+            return self.devices.over_chains(_segment)(
+                self.backend, self.posterior, stacked, keys, *rest
+            )
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
         return _all_chains(
             self.backend,

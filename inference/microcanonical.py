@@ -225,6 +225,7 @@ class Microcanonical(Backend):
     A step of the loop, and so a kept draw, is many steps of the integrator.
     """
 
+    splits_rows = True
     stats: tuple[str, ...] = (
         *("lp", "diverging", "step_size", "length", "n_steps", "energy_error"),
     )

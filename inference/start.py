@@ -17,6 +17,7 @@ import optax
 from jax import Array
 
 from bnnzoo.errors import RunError
+from bnnzoo.inference.processes import on_host
 from bnnzoo.models import score
 from bnnzoo.models.posterior import Posterior
 
@@ -112,7 +113,7 @@ def find_start(posterior: Posterior, key: Array, who: str) -> Array:
     for attempt in range(ATTEMPTS):
         own = jax.random.fold_in(key, attempt) if attempt else key
         u, value = _find_candidates(posterior, own)
-        if np.isfinite(value[0]):
+        if np.isfinite(on_host(value)[0]):
             return _climb_best(posterior, u)
     raise RunError(
         f"{who}: no starting point of positive density among the prior's draws: "

@@ -133,6 +133,7 @@ class StochasticGradient(Backend):
     batch_size: int | None
     control_variates: bool
 
+    splits_rows = True
     stats: tuple[str, ...] = (
         *("lp", "diverging", "step_size", "n_steps", "configurational_temperature"),
     )

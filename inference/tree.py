@@ -46,6 +46,7 @@ def build_tree(
     seed: int,
     dtype: str,
     points: np.ndarray | None = None,
+    spread: Posterior | None = None,
 ) -> xr.DataTree:
     """Everything a run keeps but the draws of its sites, which :func:`site_draws` gives.
 
@@ -55,10 +56,13 @@ def build_tree(
         seed: of predictive draws.
         dtype: precision of the run.
         points: where each chain's network is linearised ``(chain, dim)``, if it is.
+        spread: the posterior whose rows lie on several devices, if they do: it takes the sums over
+            them.
     """
     data = posterior.data
     assert data is not None
     target, (posterior, u) = posterior, read_vectors(posterior, chains.u, points)
+    summing = posterior if spread is None else spread
     values = constrain_draws(posterior, u)
     numbers = {d: np.arange(n) for d, n in zip(("chain", "draw"), values.shape, strict=True)}
     temperatures = {
@@ -67,7 +71,7 @@ def build_tree(
     }
     groups = {
         "posterior": xr.Dataset(coords=numbers, attrs=temperatures),
-        "sample_stats": _statistics(chains.stats | {"virial": virial_ratios(posterior, u)}, "draw"),
+        "sample_stats": _statistics(chains.stats | {"virial": virial_ratios(summing, u)}, "draw"),
         "warmup_sample_stats": _statistics(chains.warmup_stats, "draw"),
         "observed_data": xr.Dataset({"y": _rows(data.y, "row", "output")}),
         "constant_data": xr.Dataset({"x": _rows(data.x, "row")}),
@@ -76,8 +80,10 @@ def build_tree(
         groups["unconstrained_posterior"] = xr.Dataset(coords=numbers)
     if points is not None:
         groups[GROUP] = mode_group(target, points)
-    likelihood = _log_likelihood(posterior, u)
-    groups["function_draws"] = _function_draws(posterior, values, u, likelihood, seed, dtype)
+    likelihood = _log_likelihood(summing, u)
+    groups["function_draws"] = _function_draws(
+        posterior, summing, values, u, likelihood, seed, dtype
+    )
     if likelihood is not None:
         groups["log_likelihood"] = likelihood
     groups["posterior_predictive"] = _target_draws(
@@ -239,6 +245,7 @@ def _test_scores(posterior: Posterior, values: Draws, seed: int, dtype: str) -> 
 
 def _function_draws(
     posterior: Posterior,
+    summing: Posterior,
     values: Draws,
     u: Draws,
     likelihood: xr.Dataset | None,
@@ -265,7 +272,7 @@ def _function_draws(
     if likelihood is not None and likelihood.sizes["draw"] == u.shape[1]:
         total = likelihood["y"].sum("row").to_numpy()
     else:
-        total = total_log_likelihood(posterior, u)
+        total = total_log_likelihood(summing, u)
     made = xr.Dataset(
         {
             "f": xr.DataArray(f, dims=("chain", "draw", "point", "output")),

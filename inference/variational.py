@@ -175,6 +175,7 @@ class Variational(Backend):
     samples: int
     batch_size: int | None
 
+    splits_rows = True
     stats = ("lp", "elbo", "remaining", "gradients")
     default_warmup = 5000
 

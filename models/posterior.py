@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from bnnzoo.errors import InputError, TemperatureError
-from bnnzoo.models import score, tempering
+from bnnzoo.models import row_terms, score, tempering
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.layout import find_sites, site_shapes
 from bnnzoo.models.network import BoundNetwork
@@ -62,6 +62,7 @@ class Posterior:
         sites: latent sites and their places in the flat unconstrained vector ``u``.
         dimension: length of ``u``.
         rows: number of training rows.
+        padding: copies of the last row behind them, which count for nothing.
         x: training inputs in modelled units, on the device.
         y: training targets in modelled units, on the device.
 
@@ -70,6 +71,8 @@ class Posterior:
             improper, or a conditional prior with no known normaliser at T != 1.
         InputError: a model that does not fit the data.
     """
+
+    padding: int = 0
 
     def __init__(
         self,
@@ -117,7 +120,7 @@ class Posterior:
     @property
     def rows(self) -> int:
         """Number of training rows."""
-        return int(self.x.shape[0])
+        return int(self.x.shape[0]) - self.padding
 
     # -- densities ---------------------------------------------------------------------------
 
@@ -179,13 +182,13 @@ class Posterior:
             InputError: an observed site has no leading axis of rows.
         """
         seen = self._score(u, batch)
-        rows = self.rows if batch is None else batch.shape[0]
+        rows = self.x.shape[0] if batch is None else batch.shape[0]
         total = jnp.zeros(rows)
         for name, (fn, value, weight) in seen.observed.items():
             terms = fn.log_prob(value) * weight
-            _check_rows(name, terms, rows)
+            row_terms.check(name, terms, rows)
             total = total + terms.reshape(rows, -1).sum(1)
-        return total
+        return total if batch is not None else total[: self.rows]
 
     # -- coordinates -------------------------------------------------------------------------
 
@@ -267,7 +270,7 @@ class Posterior:
         if self.model.handwritten:
             return self
         made = copy.copy(self)
-        made.x, made.y = self.x[:1], self.y[:1]
+        made.x, made.y, made.padding = self.x[:1], self.y[:1], 0
         return made
 
     # -- checks ------------------------------------------------------------------------------
@@ -353,7 +356,9 @@ class Posterior:
         for name, (fn, value, weight) in seen.observed.items():
             terms = fn.log_prob(value) * weight
             if batch is not None:
-                _check_rows(name, terms, batch.shape[0])
+                row_terms.check(name, terms, batch.shape[0])
+            elif self.padding:
+                terms = row_terms.without_padding(name, terms, self.padding, len(self.x))
             total = total + jnp.sum(terms)
         return total if batch is None else total * (self.rows / batch.shape[0])
 
@@ -381,7 +386,7 @@ class Posterior:
         given = (self.model, self.data, self.posterior_temperature, self.likelihood_temperature)
         return _rebuilt, (*given, self.x.dtype == jnp.float64)
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Site, ...]]:
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Model numbers, data and temperatures as leaves; the layout as structure."""
         leaves = (
             self.model,
@@ -390,14 +395,14 @@ class Posterior:
             self.posterior_temperature,
             self.likelihood_temperature,
         )
-        return leaves, self.sites
+        return leaves, (self.sites, self.padding)
 
     @classmethod
-    def tree_unflatten(cls, sites: tuple[Site, ...], leaves: tuple[Any, ...]) -> Posterior:
+    def tree_unflatten(cls, aux: tuple[Any, ...], leaves: tuple[Any, ...]) -> Posterior:
         """The posterior inside a traced function: without its data set and scaling."""
         made = object.__new__(cls)
         made.model, made.x, made.y, made.posterior_temperature, made.likelihood_temperature = leaves
-        made.sites = sites
+        made.sites, made.padding = aux
         made.data = None
         return made
 
@@ -432,11 +437,3 @@ def _log_prior(seen: Scored) -> Array:
     for name, fn in seen.fns.items():
         total = total + jnp.sum(fn.log_prob(seen.values[name]))
     return total
-
-
-def _check_rows(name: str, terms: Array, rows: int) -> None:
-    if terms.ndim == 0 or terms.shape[0] != rows:
-        raise InputError(
-            f"observed site {name!r} has log-likelihood terms of shape {terms.shape}, "
-            f"not one a row ({rows})"
-        )

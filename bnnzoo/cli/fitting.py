@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from bnnzoo.cli import options as o
 from bnnzoo.cli.console import Json, console, counted, facts, print_json
 from bnnzoo.cli.summary import describe_run, show_run
 from bnnzoo.cli.userfile import load_function, require_model
+from bnnzoo.errors import ProcessLostError
 
 if TYPE_CHECKING:
     from bnnzoo.api import Plan
+    from bnnzoo.specs import InferenceSpec
 
 
 def fit(
@@ -37,6 +40,11 @@ def fit(
     posterior_temperature: o.PosteriorTemperatureFlag = None,
     likelihood_temperature: o.LikelihoodTemperatureFlag = None,
     dtype: o.DtypeFlag = None,
+    devices: o.DevicesFlag = None,
+    data_shards: o.DataShardsFlag = None,
+    coordinator: o.CoordinatorFlag = None,
+    processes: o.ProcessesFlag = None,
+    process_id: o.ProcessIdFlag = None,
     out: o.OutFlag = None,
     config: o.ConfigFlag = None,
     assignments: o.SetFlag = None,
@@ -51,16 +59,19 @@ def fit(
     given = locals()
     tree = o.make_tree(config, {name: given[name] for name in o.PLACES}, assignments or [])
     limit = o.read_seconds(max_time)
+    speaks = o.join(coordinator, processes, process_id)
     from bnnzoo.api import plan
 
     reference = o.file_model(tree)
     planned = plan(tree, load_function(reference) if reference else None)
     folder = out or planned.folder()
     before = planned.state(folder)
-    if not as_json:
+    if speaks and not as_json:
         _announce(planned, folder, before)
     with _resumable(folder):
         run = planned.fit(folder, progress=not (no_progress or as_json), max_time=limit)
+    if not speaks:
+        return
     if as_json:
         notes = list(planned.data.warnings)
         print_json({**describe_run(run), "reused": before == "complete", "notes": notes})
@@ -78,6 +89,16 @@ def resume(
     max_time: Annotated[
         str | None, typer.Option(help="Stop again after so many seconds.", metavar="SECONDS")
     ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(help="Go on with so many; default those it was begun with.", metavar="N"),
+    ] = None,
+    data_shards: Annotated[
+        int | None, typer.Option(help="Likewise of each chain, for its rows.", metavar="N")
+    ] = None,
+    coordinator: o.CoordinatorFlag = None,
+    processes: o.ProcessesFlag = None,
+    process_id: o.ProcessIdFlag = None,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bar.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -88,18 +109,27 @@ def resume(
     from bnnzoo.store import read_manifest
 
     limit = o.read_seconds(max_time)
+    speaks = o.join(coordinator, processes, process_id)
     finished = read_manifest(run).get("state") == "complete" and draws is None
     if not finished:
         require_model(run, model)
     function = load_function(model) if model is not None else None
     from bnnzoo.inference import resume as go_on
 
-    if not as_json:
+    if speaks and not as_json:
         console().print(f"{run}: already finished" if finished else f"Going on with {run}")
     with _resumable(run):
         done = go_on(
-            run, function, draws=draws, progress=not (no_progress or as_json), max_time=limit
+            run,
+            function,
+            draws=draws,
+            devices=devices,
+            data_shards=data_shards,
+            progress=not (no_progress or as_json),
+            max_time=limit,
         )
+    if not speaks:
+        return
     if as_json:
         print_json({**describe_run(done), "reused": finished})
     else:
@@ -152,6 +182,7 @@ def _announce(planned: Plan, folder: Path, before: str) -> None:
             f"{counted(inference.draws, 'draw')} after {inference.warmup:,} warm-up steps, "
             f"{temperature}",
         ),
+        *_layout(inference),
         ("folder", str(folder)),
     ]
     console().print(facts([*lines, *(("note", line) for line in data.warnings)]))
@@ -161,17 +192,37 @@ def _announce(planned: Plan, folder: Path, before: str) -> None:
         console().print("unfinished: going on with it")
 
 
+def _layout(inference: InferenceSpec) -> list[tuple[str, str]]:
+    """How many devices, where it is not the one."""
+    if inference.devices is None:
+        return []
+    shards = inference.data_shards or 1
+    split = f", the rows of each chain over {shards}" if shards > 1 else ""
+    return [("devices", f"{inference.devices}{split}")]
+
+
 def _label(model: Any) -> str:
     return f"{model.label} (hand-written)" if model.handwritten else model.label
 
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """An interrupt ends with the command that goes on."""
+    """An interrupt ends with the command that goes on.
+
+    Of several processes the one that stops leaves at once, and so does one that has lost another:
+    JAX would first wait for the others, and they for it.
+    """
+    from bnnzoo.inference.processes import several
+
     try:
         yield
     except KeyboardInterrupt:
         begun = (folder / "manifest.json").is_file()
         again = f"; go on with: bnnzoo resume {shlex.quote(str(folder))}" if begun else ""
-        print(f"bnnzoo: interrupted{again}", file=sys.stderr)
+        print(f"bnnzoo: interrupted{again}", file=sys.stderr, flush=True)
+        if several():
+            os._exit(130)
         raise typer.Exit(130) from None
+    except ProcessLostError as error:
+        print(f"bnnzoo: {error}", file=sys.stderr, flush=True)
+        os._exit(error.exit_code)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +19,7 @@ def _flag(panel: str, help_text: str, *names: str, metavar: str | None = None) -
 
 
 DATA, MODEL, RUN, OUTPUT = "What to model", "Model", "Inference", "Run and output"
+DEVICES = "Devices and processes"
 
 DatasetFlag = Annotated[
     str | None,
@@ -69,6 +72,25 @@ LikelihoodTemperatureFlag = Annotated[
     _flag(RUN, "L: divides the log-likelihood alone; default 1.", metavar="L"),
 ]
 DtypeFlag = Annotated[str | None, _flag(RUN, "float32 (default) or float64.", metavar="TYPE")]
+DevicesFlag = Annotated[
+    str | None,
+    _flag(DEVICES, "Spread the chains over so many; default one, or all processes'.", metavar="N"),
+]
+DataShardsFlag = Annotated[
+    str | None,
+    _flag(DEVICES, "Split the training rows over so many devices of each chain.", metavar="N"),
+]
+CoordinatorFlag = Annotated[
+    str | None,
+    _flag(
+        DEVICES,
+        "Make this process one of several: where the first listens, or auto under SLURM or Open "
+        "MPI.",
+        metavar="HOST:PORT|auto",
+    ),
+]
+ProcessesFlag = Annotated[int | None, _flag(DEVICES, "How many processes.", metavar="N")]
+ProcessIdFlag = Annotated[int | None, _flag(DEVICES, "Which this is, from 0.", metavar="I")]
 OutFlag = Annotated[
     Path | None,
     _flag(OUTPUT, "Run folder; default runs/, named by what is run.", metavar="FOLDER"),
@@ -137,10 +159,15 @@ PLACES: dict[str, tuple[str, str]] = {
     "posterior_temperature": ("inference", "posterior_temperature"),
     "likelihood_temperature": ("inference", "likelihood_temperature"),
     "dtype": ("inference", "dtype"),
+    "devices": ("inference", "devices"),
+    "data_shards": ("inference", "data_shards"),
 }
 """Where each flag stands in the tree."""
 
-NUMBERS = {"chains", "draws", "warmup", "seed", "posterior_temperature", "likelihood_temperature"}
+NUMBERS = {
+    *("chains", "draws", "warmup", "seed", "posterior_temperature", "likelihood_temperature"),
+    *("devices", "data_shards"),
+}
 """Flags that are read as ``--set`` reads values: the spec says what is wrong with them."""
 
 
@@ -215,6 +242,33 @@ def read_seconds(text: str | None) -> float | None:
     if not value > 0:
         raise OptionError(f"--max-time {text}: a number of seconds above 0 is needed")
     return value
+
+
+def join(coordinator: str | None, processes: int | None, process_id: int | None) -> bool:
+    """Make this process one of several where that is asked for; before JAX computes anything.
+
+    Args:
+        coordinator: ``HOST:PORT``, ``auto`` or None.
+        processes: how many.
+        process_id: which this is.
+
+    Returns:
+        Whether it is the one that speaks.
+
+    Raises:
+        InputError: something that cannot be used.
+        RunError: the processes did not find one another.
+    """
+    if coordinator is None and processes is None and process_id is None:
+        return True
+    from bnnzoo.inference.processes import leads, start_distributed
+
+    # What carries sums between CPUs greets on standard output, which is for what was asked for.
+    sys.stdout.flush()
+    sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    start_distributed(None if coordinator == "auto" else coordinator, processes, process_id)
+    return leads()
 
 
 def file_model(tree: dict[str, Any]) -> str | None:

@@ -76,6 +76,7 @@ class EllipticalSlice(Backend):
 
     sweeps: Leaf
 
+    splits_rows = True
     stats = ("lp", "n_steps", "angle")
 
     def schedule(self, warmup: int) -> np.ndarray:

@@ -114,6 +114,7 @@ class MAP(WithoutWarmup):
     restarts: Leaf
     batch_size: int | None
 
+    splits_rows = True
     stats = ("lp", "log_joint", "n_steps", "refused", "nats_left")
     default_chains = 1
     default_draws = 1

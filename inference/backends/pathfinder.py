@@ -88,6 +88,7 @@ class Pathfinder(Backend):
     candidates: int
     resample: str
 
+    splits_rows = True
     stats = ("lp", "elbo", "khat", "gradients")
     default_warmup = 8
 

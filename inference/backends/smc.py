@@ -120,6 +120,7 @@ class SMC(Backend):
     moves: int
     at_once: int
 
+    splits_rows = True
     stats = (
         "lp",
         "acceptance_rate",

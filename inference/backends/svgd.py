@@ -105,6 +105,7 @@ class SVGD(Backend):
     batch_size: int | None
     at_once: int
 
+    splits_rows = True
     stats = ("lp", "update", "gradients", "particles")
     default_warmup = 2000
 
