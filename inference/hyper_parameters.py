@@ -32,8 +32,8 @@ layer, with one an input of the network; unit: as layer, with one a unit of ever
 NOISE = "noise"
 """Name of the noise among hyper-parameters; no parameter path has one word."""
 
-FIRST_NOISE = 0.3
-"""Where the search of a noise begins that the model learns, modelled units."""
+FIRST_NOISE = 1.0
+"""Where the search of a noise begins that the model learns: all of the targets, modelled units."""
 
 Hyper = dict[str, Array]
 """Logarithms by name: of a group's width, or of the noise's standard deviation."""

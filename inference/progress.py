@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
+import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -106,8 +107,8 @@ class ProgressBar:
         self._bar.stop()
 
 
-def through[T](items: Sequence[T], label: str, enabled: bool) -> Iterator[T]:
-    """Items one by one, with a bar on a terminal.
+def through[T](items: Sequence[T] | np.ndarray, label: str, enabled: bool) -> Iterator[T]:
+    """Items one by one, with a bar on a terminal, elsewhere with a line a minute.
 
     Args:
         items: what is gone through.
@@ -115,8 +116,17 @@ def through[T](items: Sequence[T], label: str, enabled: bool) -> Iterator[T]:
         enabled: show anything at all.
     """
     console = Console(stderr=True)
-    hidden = not (enabled and console.is_terminal)
-    yield from track(items, label, console=console, transient=True, disable=hidden)
+    if enabled and console.is_terminal:
+        yield from track(items, label, console=console, transient=True)
+        return
+    begun = spoken = time.monotonic()
+    for number, item in enumerate(items):
+        now = time.monotonic()
+        if enabled and now - spoken >= LINE_SECONDS:
+            spoken, left = now, (now - begun) * (len(items) - number) / number
+            said = f"{label}: {number} of {len(items)}, about {_duration(left)} left"
+            console.print(said, soft_wrap=True, highlight=False)
+        yield item
 
 
 def _duration(seconds: float) -> str:

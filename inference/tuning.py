@@ -81,7 +81,9 @@ class Tuner(ABC):
         """
 
     @abstractmethod
-    def search(self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int) -> Found:
+    def search(
+        self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int, progress: bool
+    ) -> Found:
         """From a start to the best logarithms.
 
         Args:
@@ -89,6 +91,7 @@ class Tuner(ABC):
             groups: which parameters share a width.
             hyper: where to begin.
             seed: of every random number.
+            progress: show how far it is, where it goes in rounds.
 
         Raises:
             RunError: the objective is not finite.
@@ -143,6 +146,7 @@ def tune(
     noise: bool = True,
     seed: int = 0,
     dtype: str = "float32",
+    progress: bool = True,
     **options: Any,
 ) -> Tuned:
     """Choose the widths of a Gaussian prior by the training rows.
@@ -160,6 +164,8 @@ def tune(
             otherwise, a network that can fits the noise away.
         seed: of every random number.
         dtype: ``float32`` or ``float64``.
+        progress: show how far a search is that goes in rounds: a bar on a terminal, else a line a
+            minute on standard error.
         **options: options of the tuner.
 
     Returns:
@@ -186,7 +192,7 @@ def tune(
         posterior = Posterior(grouped(model, chosen, start), data)
         check_normalised(posterior)
         tuner.check(posterior, chosen)
-        found = tuner.search(posterior, chosen, start, seed)
+        found = tuner.search(posterior, chosen, start, seed, progress)
     if not np.isfinite(found.trace[-1]):
         raise RunError(f"tune: the objective of {method!r} is not finite; take dtype = 'float64'")
     widths = {name: np.exp(np.asarray(v, float)) for name, v in found.hyper.items()}

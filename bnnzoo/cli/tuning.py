@@ -38,6 +38,7 @@ def tune(
     ] = Path("tuned.toml"),
     config: o.ConfigFlag = None,
     assignments: o.SetFlag = None,
+    no_progress: o.ProgressFlag = False,
     as_json: o.JsonFlag = False,
 ) -> None:
     """Tune widths of a Gaussian prior, and the noise, to the data.
@@ -61,6 +62,7 @@ def tune(
         noise=not keep_noise,
         seed=seed,
         dtype=dtype,
+        progress=not (no_progress or as_json),
         **own,
     )
     found.save(out)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -14,11 +15,19 @@ from jax import Array
 from pydantic import Field
 
 from bnnzoo.inference.climbing import ascend
-from bnnzoo.inference.hyper_parameters import Groups, Hyper, placed
+from bnnzoo.inference.hyper_parameters import NOISE, Groups, Hyper, placed
+from bnnzoo.inference.progress import through
 from bnnzoo.inference.start import find_start
 from bnnzoo.inference.tuning import ADAM, FARTHEST, Found, Tuner, falling
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Options, Positive
+
+NOISES = (1.0, 1 / 3, 1 / 9)
+"""Where restarts begin the noise, in turn, over where the search would: the mode of a network that
+began with little noise has fitted it, and keeps it small."""
+
+FALL = 0.1
+"""Nats by which the end may lie below the best of the way, and is taken nevertheless."""
 
 
 class Objective(ABC):
@@ -81,41 +90,80 @@ class Following(Tuner):
         """
         return None
 
-    def search(self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int) -> Found:
+    def search(
+        self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int, progress: bool
+    ) -> Found:
         """The restart of highest evidence."""
-        keys = jax.random.split(jax.random.key(seed), self.options.restarts)
+        given = self.options
+        keys = jax.random.split(jax.random.key(seed), given.restarts)
         once = self.once(posterior)
-        found = [self._from(posterior, groups, hyper, key, once) for key in keys]
+        rates = falling(given.learning_rate, given.rounds)
+        rounds = through(np.tile(rates, len(keys)), "tune", progress)
+        found = []
+        for number, key in enumerate(keys):
+            start = dict(hyper)
+            if NOISE in start:
+                start[NOISE] = hyper[NOISE] + np.log(NOISES[number % len(NOISES)])
+            own = itertools.islice(rounds, given.rounds)
+            found.append(self._from(posterior, groups, start, key, once, own))
+        next(rounds, None)  # the bar goes
         values = np.array([one.trace[-1] for one in found])
         best = found[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))]
         return best._replace(gradients=sum(one.gradients for one in found))
 
     def _from(
-        self, posterior: Posterior, groups: Groups, hyper: Hyper, key: Array, once: Any
+        self,
+        posterior: Posterior,
+        groups: Groups,
+        hyper: Hyper,
+        key: Array,
+        once: Any,
+        rates: Iterable[float],
     ) -> Found:
-        """Modes and steps on the logarithms in turn."""
+        """Modes and steps on the logarithms in turn; the best hyper-parameters on the way."""
         given = self.options
         u = find_start(posterior, key, "tune")
         objective, last = self.objective(False), self.objective(True)
-        rates = falling(given.learning_rate, given.rounds)
         state = ADAM.init(hyper)
         start, trace, spent = hyper, [], 0
+        best, highest, rounds = (hyper, u), -np.inf, 0
         for number, rate in enumerate(rates):
             u, used = _mode(posterior, groups, hyper, u, given.steps)
-            own = jax.random.fold_in(key, number)
+            here, own = hyper, jax.random.fold_in(key, number)
             values, hyper, state = _improve(
                 posterior, groups, hyper, start, u, state, rate, own, objective, given.hyper_steps,
                 once,
             )  # fmt: skip
             trace.append(float(values[0]))
             spent += int(used) + given.hyper_steps
+            if trace[-1] > highest:
+                best, highest, rounds = (here, u), trace[-1], number
         u, used = _mode(posterior, groups, hyper, u, given.steps)
-        value, slope = value_and_slope(posterior, groups, hyper, u, jax.random.key(0), last, once)
-        steep = max(float(jnp.max(jnp.abs(s))) for s in slope.values())
+        value, slope = _at(posterior, groups, hyper, u, last, once)
+        spent += int(used) + 1
         warnings: tuple[str, ...] = ()
-        if steep > 1.0 and not trace[-1] <= float(value) <= trace[-1] + 0.1:
+        if not value >= highest:
+            # The gradient leaves out where the mode moves to, so that the evidence may fall.
+            kept, _ = _at(posterior, groups, *best, last, once)
+            spent += 1
+            if not value >= kept - FALL:
+                if not value >= kept - 1.0:
+                    warnings = (
+                        f"the evidence fell by {kept - value:.1f} nats from round {rounds} of "
+                        f"{given.rounds} on: the widths of that round are kept",
+                    )
+                return Found(best[0], np.asarray([*trace, kept]), spent, warnings)
+        steep = max(float(jnp.max(jnp.abs(s))) for s in slope.values())
+        if steep > 1.0 and not trace[-1] <= value <= trace[-1] + 0.1:
             warnings = (f"the evidence still rises by {steep:.2g} nats a log-width; raise rounds",)
-        return Found(hyper, np.asarray([*trace, float(value)]), spent + int(used), warnings)
+        return Found(hyper, np.asarray([*trace, value]), spent, warnings)
+
+
+def _at(
+    posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, objective: Objective, once: Any
+) -> tuple[float, Hyper]:
+    value, slope = value_and_slope(posterior, groups, hyper, u, jax.random.key(0), objective, once)
+    return float(value), slope
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "objective"))
@@ -193,5 +241,7 @@ def _improve(
         )
         return (moved, state), value
 
-    (hyper, state), values = jax.lax.scan(step, (hyper, state), jax.random.split(key, steps))
+    # XLA's products of large matrices take many times as long within a loop on a CPU.
+    keys = jax.random.split(key, steps)
+    (hyper, state), values = jax.lax.scan(step, (hyper, state), keys, unroll=min(steps, 8))
     return values, hyper, state

@@ -53,7 +53,9 @@ class ElboTuner(Tuner):
         """What the backend refuses."""
         self.backend.check(posterior)
 
-    def search(self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int) -> Found:
+    def search(
+        self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int, progress: bool
+    ) -> Found:
         """The mean of the last tenth's logarithms: single ones wander by the gradient's noise."""
         key_start, key_run = jax.random.split(jax.random.key(seed))
         u = find_start(posterior, key_start, "tune")

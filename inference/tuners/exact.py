@@ -71,7 +71,9 @@ class ExactTuner(Tuner):
                 "is known; give tuner.over = 'infinite-width', or method = 'laplace'"
             )
 
-    def search(self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int) -> Found:
+    def search(
+        self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int, progress: bool
+    ) -> Found:
         """From the start alone: the evidence of few numbers is smooth."""
         flat, unflatten = ravel_pytree(hyper)
         at = np.asarray(flat, float)

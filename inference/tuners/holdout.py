@@ -15,6 +15,7 @@ from pydantic import Field
 from bnnzoo.errors import InputError
 from bnnzoo.inference.climbing import ascend
 from bnnzoo.inference.hyper_parameters import Groups, Hyper, placed
+from bnnzoo.inference.progress import through
 from bnnzoo.inference.start import find_start
 from bnnzoo.inference.tuning import ADAM, FARTHEST, Found, Tuner, falling
 from bnnzoo.models.posterior import Posterior
@@ -50,7 +51,9 @@ class Holdout(Tuner):
                 "nothing on one side"
             )
 
-    def search(self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int) -> Found:
+    def search(
+        self, posterior: Posterior, groups: Groups, hyper: Hyper, seed: int, progress: bool
+    ) -> Found:
         """Modes of the rows that are kept, and steps by the implicit gradient."""
         given = self.options
         order = np.random.default_rng(seed).permutation(posterior.rows)
@@ -61,7 +64,7 @@ class Holdout(Tuner):
         rates = falling(given.learning_rate, given.rounds)
         state, start = ADAM.init(hyper), hyper
         trace, spent, best, highest = [], 0, hyper, -np.inf
-        for rate in rates:
+        for rate in through(rates, "tune", progress):
             u, used = mode_of_kept(posterior, groups, hyper, u, weights, given.steps)
             value, slope = held_out_and_slope(posterior, groups, hyper, u, weights, given.solves)
             trace.append(float(value))

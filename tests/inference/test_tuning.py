@@ -1,6 +1,7 @@
 """Tuning: gradients against finite differences, closed forms, and what is refused."""
 
 import functools
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import bnnzoo as bz
 from bnnzoo.errors import InputError
 from bnnzoo.inference.hyper_parameters import grouped, make_groups, placed
 from bnnzoo.inference.laplace_structures import Flavour
+from bnnzoo.inference.tuners._following import Following, FollowingOptions, Objective
 from bnnzoo.inference.tuners.holdout import held_out_and_slope, kept_density, mode_of_kept
 from bnnzoo.inference.tuners.laplace import evidence_and_slope
 from bnnzoo.models.model import build_model
@@ -171,7 +173,7 @@ def test_a_tuned_model_is_saved_and_read_like_any_other(tmp_path):
 def test_learned_noise_becomes_a_known_one():
     data, model = regression(), network((3,), noise="learned", noise_scale=2.0)
     posterior, _, start = prepared(model, data, "layer")
-    assert np.exp(float(start["noise"])) == pytest.approx(0.3)
+    assert np.exp(float(start["noise"])) == pytest.approx(1.0)
     assert posterior.model.likelihood.noise == "fixed"
     posterior, _, start = prepared(model, data, "layer", noise=False)
     assert posterior.model.likelihood.noise == "learned"
@@ -237,3 +239,43 @@ def test_what_cannot_be_tuned_is_said(change, said):
     given = {"model": network(), "method": "laplace", **change}
     with pytest.raises(InputError, match=said):
         bz.tune(given.pop("model"), regression(), **given)
+
+
+@dataclass(frozen=True)
+class Misleading(Objective):
+    """-log^2 of a width, whose gradient says that it rises for ever."""
+
+    def __call__(self, posterior, u, key, held):
+        log = jnp.log(jax.tree.leaves(posterior.model.prior.widths)[0])
+        return -jax.lax.stop_gradient(log**2) + 5.0 * (log - jax.lax.stop_gradient(log))
+
+
+@dataclass(frozen=True)
+class Misled(Following):
+    options: FollowingOptions
+
+    def objective(self, last):
+        return Misleading()
+
+
+def test_the_best_of_the_way_is_kept_where_the_gradient_leads_down():
+    posterior, groups, start = prepared(network((2,)), regression(rows=5), "global", noise=False)
+    name = dict(groups.of_path)[min(path for path, _ in groups.of_path)]
+    start[name] = jnp.log(jnp.asarray(0.5))
+    options = FollowingOptions(restarts=1, rounds=20, steps=1, hyper_steps=1)
+    found = Misled(options).search(posterior, groups, start, 0, False)
+    assert found.trace.argmax() not in (0, 20), "it goes over the top and down"
+    assert found.trace[-1] == found.trace[:-1].max() > found.trace[-2]
+    assert float(found.hyper[name]) ** 2 == pytest.approx(-found.trace[-1], abs=1e-6)
+    (line,) = found.warnings
+    assert "the widths of that round are kept" in line
+
+
+@pytest.mark.validate
+def test_a_tuned_model_is_no_worse_than_the_one_it_began_with():
+    """On a table that is mostly noise, where a search from little noise kept what it had fitted."""
+    data, model = bz.load_dataset("diabetes"), bz.make_model()
+    found = bz.tune(model, data, "laplace", groups="input", restarts=1, rounds=60)
+    tuned, given = (bz.log_evidence(m, data, "laplace").value for m in (found.model, model))
+    assert tuned > given
+    assert 0.6 < found.noise_std < 0.8
