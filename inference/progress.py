@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
-import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -107,7 +106,7 @@ class ProgressBar:
         self._bar.stop()
 
 
-def through[T](items: Sequence[T] | np.ndarray, label: str, enabled: bool) -> Iterator[T]:
+def through[T](items: Sequence[T], label: str, enabled: bool) -> Iterator[T]:
     """Items one by one, with a bar on a terminal, elsewhere with a line a minute.
 
     Args:

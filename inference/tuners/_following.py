@@ -98,7 +98,7 @@ class Following(Tuner):
         keys = jax.random.split(jax.random.key(seed), given.restarts)
         once = self.once(posterior)
         rates = falling(given.learning_rate, given.rounds)
-        rounds = through(np.tile(rates, len(keys)), "tune", progress)
+        rounds = through(rates.tolist() * len(keys), "tune", progress)
         found = []
         for number, key in enumerate(keys):
             start = dict(hyper)

@@ -64,7 +64,7 @@ class Holdout(Tuner):
         rates = falling(given.learning_rate, given.rounds)
         state, start = ADAM.init(hyper), hyper
         trace, spent, best, highest = [], 0, hyper, -np.inf
-        for rate in through(rates, "tune", progress):
+        for rate in through(rates.tolist(), "tune", progress):
             u, used = mode_of_kept(posterior, groups, hyper, u, weights, given.steps)
             value, slope = held_out_and_slope(posterior, groups, hyper, u, weights, given.solves)
             trace.append(float(value))
