@@ -272,15 +272,21 @@ def list_names(kind: str, **tags: Tag) -> list[str]:
 
     Raises:
         UnknownNameError: no such kind.
-        InputError: a tag that no card of the kind carries.
+        InputError: a tag that no card of the kind carries, or a text that none has for it.
     """
     for package in KINDS[_known_kind(kind)]:
         _discover(package)
     cards = [entry.card for entry in _entries[kind].values()]
     known = {tag for card in cards for tag in card.tags}
-    for tag in tags:
+    for tag, wanted in tags.items():
         if tag not in known:
             raise UnknownNameError(f"tag of {kind}", tag, known)
+        if isinstance(wanted, str) and not any(_has(card, tag, wanted) for card in cards):
+            given = [card.tags.get(tag) for card in cards]
+            flat = [v for value in given for v in (value if isinstance(value, tuple) else (value,))]
+            raise UnknownNameError(
+                f"{tag} of {kind}", wanted, {v for v in flat if isinstance(v, str)}
+            )
     return sorted(c.name for c in cards if all(_has(c, t, v) for t, v in tags.items()))
 
 

@@ -23,7 +23,8 @@ from bnnzoo.datasets._table import Table
 from bnnzoo.datasets._target import choose_targets, read_targets
 from bnnzoo.errors import DataError, DataWarning, InputError, UnknownNameError
 
-SUFFIXES = (".csv", ".parquet", ".pq")
+TEXT = (".csv", ".tsv")
+SUFFIXES = (*TEXT, ".parquet", ".pq")
 """Of files that are read as tables."""
 
 
@@ -163,7 +164,7 @@ def read_inputs(path: str | os.PathLike[str], dataset: Dataset) -> tuple[np.ndar
         columns = tuple(ColumnEncoding(name, "number") for name in dataset.feature_names)
         encoding = TableEncoding(columns)
     suffix = path.suffix.lower()
-    if suffix == ".csv":
+    if suffix in TEXT:
         source = dataset.source
         table = read_csv(path, source.get("separator"), source.get("decimal", "."))
     elif suffix in SUFFIXES:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bnnzoo import registry
 from bnnzoo.datasets._dataset import Dataset
-from bnnzoo.datasets._file import SUFFIXES, CsvOptions, TableOptions, load_table
+from bnnzoo.datasets._file import SUFFIXES, TEXT, CsvOptions, TableOptions, load_table
 from bnnzoo.errors import InputError
 from bnnzoo.options import Options, parse_options
 
@@ -43,7 +43,7 @@ def load_dataset(name: str | os.PathLike[str], **options: Any) -> Dataset:
     suffix = Path(text).suffix.lower()
     parsed: Options
     if suffix in SUFFIXES:
-        cls = CsvOptions if suffix == ".csv" else TableOptions
+        cls = CsvOptions if suffix in TEXT else TableOptions
         parsed = table = parse_options(cls, options, "data", f"{text!r}")
         data = load_table(Path(text), table)
     elif os.path.exists(text) and text not in registry.list_names("datasets"):

@@ -16,6 +16,7 @@ from bnnzoo.datasets._scaling import constant_columns
 from bnnzoo.errors import DataError, OptionError, hint
 
 _RARE = 0.2  # of an equal share: a class with less is warned of
+_FARTHEST = 1e3  # spans of all other values, at which one value is taken for a mistake
 _LISTED = 8  # constant features named in a warning before it only counts the rest
 
 
@@ -111,9 +112,10 @@ def make_dataset(
     _refuse_unequal_rows("", made_x, made_y)
     if made_x_test is not None and made_y_test is not None:
         _refuse_unequal_rows("_test", made_x_test, made_y_test)
-    said += _constants(made_x, features, "feature")
+    said += _constants(made_x, features, "feature") + _flattened(made_x, features, "feature")
     if task == "regression":
-        said += _constants(made_y.reshape(len(made_y), -1), targets, "target")
+        columns = made_y.reshape(len(made_y), -1)
+        said += _constants(columns, targets, "target") + _flattened(columns, targets, "target")
     return Dataset(
         name=name,
         x=made_x,
@@ -232,3 +234,18 @@ def _constants(values: np.ndarray, names: tuple[str, ...], what: str) -> list[st
     more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
     listed = ", ".join(named[:_LISTED])
     return [f"{len(named)} {what}s are constant in the training rows: {listed}{more}"]
+
+
+def _flattened(values: np.ndarray, names: tuple[str, ...], what: str) -> list[str]:
+    """Columns in which one value is so far out that scaled ones would be alike but for it."""
+    said = []
+    for column, name in enumerate(names if len(values) >= 10 and values.ndim == 2 else ()):
+        one = values[:, column]
+        far = int(np.argmax(np.abs(one - np.median(one))))
+        rest = np.ptp(np.delete(one, far))
+        if 0 < rest * _FARTHEST < abs(one[far] - np.median(one)):
+            said.append(
+                f"{what} {name!r} is {one[far]:g} in training row {far} (rows count from 0), where "
+                f"all others span {rest:.3g}: scaled by it they are alike; is it a mistake?"
+            )
+    return said

@@ -37,6 +37,8 @@ def read_csv(path: Path, separator: str | None = None, decimal: str = ".") -> Ta
     """
     text = _text(path)
     said = []
+    if separator is None and path.suffix.lower() == ".tsv":
+        separator = "\t"
     if separator is None:
         header = text.lstrip().partition("\n")[0]
         separator = next((s for s in SEPARATORS if s in header), ",")

@@ -142,7 +142,7 @@ def test_unknown_names_get_the_nearest():
 def test_other_files_are_not_read(tmp_path):
     file = tmp_path / "table.xlsx"
     file.write_bytes(b"x")
-    with pytest.raises(InputError, match=r"of files, only \.csv, \.parquet, \.pq are read"):
+    with pytest.raises(InputError, match=r"of files, only \.csv, \.tsv, \.parquet, \.pq are read"):
         load_dataset(file)
 
 

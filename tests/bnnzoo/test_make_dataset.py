@@ -42,6 +42,16 @@ def test_images_keep_their_shape(rng):
     assert data.warnings == ("feature (1, 2, 0) is constant in the training rows",)
 
 
+@pytest.mark.parametrize("value", [1e30, -5e4])
+def test_a_value_that_makes_all_others_alike_is_said(rng, value):
+    x, y = table(rng)
+    x[7, 1] = value
+    (line,) = make_dataset(x, y, feature_names=["a", "b", "c"][: x.shape[1]]).warnings
+    assert line.startswith(f"feature 'b' is {value:g} in training row 7 (rows count from 0)")
+    x[7, 1] = 100.0  # far out, and the others are told apart
+    assert make_dataset(x, y).warnings == ()
+
+
 def test_inputs_are_neither_changed_nor_shared(rng):
     x, y = table(rng)
     kept = x.copy(), y.copy()

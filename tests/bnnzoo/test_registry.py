@@ -113,7 +113,11 @@ def test_tags_select(widgets):
     assert names("widgets", sites="kernel") == ["a", "b"]
     assert names("widgets", sites="kernel", exact=True) == ["a"]
     assert names("widgets", exact=False) == ["b", "c"]
-    assert names("widgets", family="none") == []
+    assert names("widgets", family="light", exact=True) == []
+    with pytest.raises(
+        UnknownNameError, match="unknown family of widgets 'hevy'; did you mean 'he"
+    ):
+        registry.list_names("widgets", family="hevy")
     with pytest.raises(UnknownNameError, match="unknown tag of widgets 'familly'; did you mean"):
         names("widgets", familly="heavy")
 

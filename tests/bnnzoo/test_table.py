@@ -25,6 +25,13 @@ def write(tmp_path):
     return write
 
 
+def test_tabs_stand_between_the_cells_of_a_tsv(write):
+    rows = "".join(f"{i},5\t{i * i}\n" for i in range(12))
+    data = load_dataset(write("a, b\ty\n" + rows.replace(",5", ".5"), "t.TSV"), target="y", task="regression")
+    assert data.feature_names == ("a, b",) and not data.warnings
+    assert set(np.r_[data.x[:, 0], data.x_test[:, 0]]) == {i + 0.5 for i in range(12)}
+
+
 HOLES = "colour,n,flag,y\n" + "".join(
     f"{['red', 'blue', '', 'green', 'red'][i % 5]},{'' if i % 4 == 1 else i * i},"
     f"{['true', 'false', 'true', ''][i % 4]},{i / 3}\n"
@@ -316,7 +323,7 @@ def test_a_data_set_of_arrays_takes_tables_by_the_names_of_its_features(write):
     images = make_dataset(np.random.default_rng(0).normal(size=(3, 2, 2)), np.arange(3.0))
     with pytest.raises(ValueError, match=r"rows of 'arrays' have shape \(2, 2\); no table holds"):
         load_inputs(file, images)
-    with pytest.raises(ValueError, match=r"of files, only \.csv, \.parquet, \.pq are read"):
+    with pytest.raises(ValueError, match=r"of files, only \.csv, \.tsv, \.parquet, \.pq are read"):
         load_inputs("new.txt", data)
 
 
