@@ -114,8 +114,8 @@ def make_dataset(
         _refuse_unequal_rows("_test", made_x_test, made_y_test)
     said += _constants(made_x, features, "feature") + _flattened(made_x, features, "feature")
     if task == "regression":
-        columns = made_y.reshape(len(made_y), -1)
-        said += _constants(columns, targets, "target") + _flattened(columns, targets, "target")
+        wide = made_y.reshape(len(made_y), -1)
+        said += _constants(wide, targets, "target") + _flattened(wide, targets, "target")
     return Dataset(
         name=name,
         x=made_x,

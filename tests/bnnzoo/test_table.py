@@ -27,7 +27,9 @@ def write(tmp_path):
 
 def test_tabs_stand_between_the_cells_of_a_tsv(write):
     rows = "".join(f"{i},5\t{i * i}\n" for i in range(12))
-    data = load_dataset(write("a, b\ty\n" + rows.replace(",5", ".5"), "t.TSV"), target="y", task="regression")
+    data = load_dataset(
+        write("a, b\ty\n" + rows.replace(",5", ".5"), "t.TSV"), target="y", task="regression"
+    )
     assert data.feature_names == ("a, b",) and not data.warnings
     assert set(np.r_[data.x[:, 0], data.x_test[:, 0]]) == {i + 0.5 for i in range(12)}
 
