@@ -183,7 +183,8 @@ def dispatch() -> tuple[Any, Any, Any]:
 def count_operations(program: Any, given: Any, carry: Any) -> int:
     """Operations that the compiled body of a loop dispatches one after the other."""
     text = program.lower(given, carry, 1).compile().as_text()
-    found = re.search(r"while\(.*body=%?([\w.\-]+)", text)
+    entry = text.partition("\nENTRY ")[2]  # loops within the body come before it
+    found = re.search(r" while\(.*body=%?([\w.\-]+)", entry)
     assert found is not None
     lines = re.split(r"\n\s*\}", text.partition(f"\n%{found[1]} (")[2])[0].splitlines()[1:]
     free = r" (parameter|get-tuple-element|tuple|constant|bitcast)\("
