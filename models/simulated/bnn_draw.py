@@ -10,8 +10,6 @@ from pydantic import Field
 from bnnzoo.datasets import Dataset
 from bnnzoo.datasets._dataset import Scale
 from bnnzoo.errors import OptionError
-from bnnzoo.models.model import make_model
-from bnnzoo.models.simulated._draw import draw_dataset
 from bnnzoo.options import Count, Options, Positive
 from bnnzoo.registry import register
 
@@ -59,6 +57,9 @@ class BnnDrawOptions(Options):
 )
 def bnn_draw(options: BnnDrawOptions) -> Dataset:
     """One draw of weights, then of rows."""
+    from bnnzoo.models.model import make_model
+    from bnnzoo.models.simulated._draw import draw_dataset
+
     model = make_model(
         options.network,
         options.prior,

@@ -105,6 +105,18 @@ def test_runs_are_listed_without_jax(tiny):
 # -- what there is -----------------------------------------------------------------------------
 
 
+def test_data_sets_are_listed_and_described_without_jax():
+    """One of them is drawn from models, and only drawing needs them."""
+    code = (
+        "import sys\nfrom bnnzoo.cli import main\n"
+        "assert main(['list', 'datasets']) == main(['describe', 'datasets', 'bnn-draw']) == 0\n"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    result = python(code)
+    assert "uci/boston" in result.stdout and "prior_options" in result.stdout
+    assert result.stdout.splitlines()[-1] in ("[]", "['numpy']"), result.stdout + result.stderr
+
+
 def test_list(run):
     assert "priors" in run("list")
     out = run("list", "priors")
