@@ -211,7 +211,7 @@ def test_tables_that_cannot_be_modelled(case, refused):
 def test_files_that_are_no_tables(refused):
     assert "no such file: none.csv" in refused("fit", "--dataset", "none.csv")
     Path("data.txt").write_text("a,y\n1,2\n")
-    assert "only .csv, .parquet, .pq are read" in refused("fit", "--dataset", "data.txt")
+    assert "only .csv, .tsv, .parquet, .pq are read" in refused("fit", "--dataset", "data.txt")
     Path("table.parquet").write_text("a,y\n1,2\n")
     assert "table.parquet cannot be read as Parquet" in refused("fit", "--dataset", "table.parquet")
     Path("table.csv").write_text("first,second,y\n1,2,3.5\n2,3,4.5\n")
@@ -278,7 +278,7 @@ def test_rows_to_predict_must_match(tiny, refused):
     line = refused("predict", tiny.folder, "rows.csv", "-o", "out.parquet")
     assert "predictions are CSV: name out.csv in place of out.parquet" in line
     Path("rows.txt").write_text("a,b,c\n1,2,7\n")
-    assert "only .csv, .parquet, .pq are read" in refused("predict", tiny.folder, "rows.txt")
+    assert "only .csv, .tsv, .parquet, .pq are read" in refused("predict", tiny.folder, "rows.txt")
     Path("none.csv").write_text("a,b,c\n")
     line = refused("predict", tiny.folder, "none.csv", "-o", "new/out.csv")
     assert "none.csv has a header and no rows" in line
