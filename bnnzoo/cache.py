@@ -36,7 +36,7 @@ def keep_programs() -> Path:
 
     The command line does so by itself; a script calls this before its first fit. It turns on JAX's
     own cache of compiled programs, in a folder of this machine's processor below
-    :func:`cache_folder`, and removes the programs unused for longest beyond half a gigabyte. A
+    ``cache_folder``, and removes the programs unused for longest beyond half a gigabyte. A
     cache that is set already (``JAX_COMPILATION_CACHE_DIR``) stays as it is;
     ``JAX_ENABLE_COMPILATION_CACHE=0`` turns it off.
 
