@@ -31,7 +31,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bnnzoo"
 
 
-def keep_programs() -> Path:
+def keep_programs() -> Path | None:
     """Keep compiled programs on disk, so that the next process does not compile them again.
 
     The command line does so by itself; a script calls this before its first fit. It turns on JAX's
@@ -41,11 +41,17 @@ def keep_programs() -> Path:
     ``JAX_ENABLE_COMPILATION_CACHE=0`` turns it off.
 
     Returns:
-        The folder in use.
+        The folder in use; None where it cannot be written, and nothing is kept.
     """
     if chosen := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return Path(chosen)
     folder = cache_folder() / "programs" / _processor()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None  # a home that cannot be written, in a container say
+    if not os.access(folder, os.W_OK):
+        return None
     _forget_oldest(folder)
     # JAX reads them when it is imported, and so do the processes started from this one.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)

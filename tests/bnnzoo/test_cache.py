@@ -51,6 +51,14 @@ def test_a_cache_of_the_users_own_stays(tmp_path):
     assert not (tmp_path / "programs").exists()
 
 
+def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("BNNZOO_CACHE", str(tmp_path / "file" / "cache"))
+    assert cache.keep_programs() is None
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
 def test_the_programs_unused_for_longest_make_room(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "MOST_BYTES", 25)
     for age, name in enumerate(("new", "middle", "old")):
