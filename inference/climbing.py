@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from bnnzoo.models.leaf import Leaf
+
 MEMORY = 10
 """Steps that L-BFGS remembers."""
 
@@ -24,7 +26,7 @@ def lbfgs() -> optax.GradientTransformationExtraArgs:
 
 
 def climb_step(
-    density: Callable[[Array], Array], u: Array, optimiser: Any
+    density: Callable[[Array], Array], u: Array, optimiser: Any, scale: Leaf = 1.0
 ) -> tuple[Array, Any, Array, Array]:
     """One step; traced.
 
@@ -32,34 +34,41 @@ def climb_step(
         density: the log density.
         u: position ``(dim,)``.
         optimiser: its state.
+        scale: lengths of the coordinates ``(dim,)`` or one for all, as the prior's widths. L-BFGS
+            begins from a curvature of 1 in these units: where widths differ by orders, as tuned
+            ones do, it would need far more steps than it remembers in any other.
 
     Returns:
         Position, state, log density at ``u``, gradients taken.
     """
 
-    def loss(u: Array) -> Array:
-        return -density(u)
+    def loss(v: Array) -> Array:
+        return -density(scale * v)
 
-    value, gradient = optax.value_and_grad_from_state(loss)(u, state=optimiser)
+    v = u / scale
+    value, gradient = optax.value_and_grad_from_state(loss)(v, state=optimiser)
     update, moved = lbfgs().update(
-        gradient, optimiser, u, value=value, grad=gradient, value_fn=loss
+        gradient, optimiser, v, value=value, grad=gradient, value_fn=loss
     )
-    there = u + update
+    there = v + update
     # A search that left the numbers, from a kink of the density or at its rounding, stays.
     usable = jnp.isfinite(there).all() & (loss(there) <= value) & jnp.isfinite(moved[-1].value)
-    fresh = lbfgs().init(u)
+    fresh = lbfgs().init(v)
     moved = jax.tree.map(lambda a, b: jnp.where(usable, a, b), moved, fresh)
     steps = jnp.maximum(moved[-1].info.num_linesearch_steps, 1)
-    return jnp.where(usable, there, u), moved, -value, steps
+    return jnp.where(usable, scale * there, u), moved, -value, steps
 
 
-def ascend(density: Callable[[Array], Array], u: Array, steps: int) -> tuple[Array, Array]:
+def ascend(
+    density: Callable[[Array], Array], u: Array, steps: int, scale: Leaf = 1.0
+) -> tuple[Array, Array]:
     """So many steps from a position; traced.
 
     Args:
         density: the log density.
         u: position ``(dim,)``.
         steps: of L-BFGS.
+        scale: lengths of the coordinates, as in :func:`climb_step`.
 
     Returns:
         The last position, and gradients taken.
@@ -67,7 +76,7 @@ def ascend(density: Callable[[Array], Array], u: Array, steps: int) -> tuple[Arr
 
     def body(_: Any, carry: Any) -> Any:
         u, optimiser, spent = carry
-        u, optimiser, _, used = climb_step(density, u, optimiser)
+        u, optimiser, _, used = climb_step(density, u, optimiser, scale)
         return u, optimiser, spent + used
 
     start = (u, lbfgs().init(u), jnp.zeros((), jnp.result_type(int)))

@@ -345,6 +345,11 @@ def reference_precision(posterior: Posterior, u: Array, where: np.ndarray) -> Ar
     return jnp.concatenate(parts)[where].astype(u.dtype)
 
 
+def prior_widths(posterior: Posterior, u: Array) -> Array:
+    """Standard deviations ``(dim,)`` of the tempered prior by :func:`reference_precision`."""
+    return reference_precision(posterior, u, np.arange(posterior.dimension)) ** -0.5
+
+
 def bytes_of_matrix(count: int, posterior: Posterior) -> int:
     """Memory of a dense matrix of so many coordinates."""
     return math.prod((count, count, posterior.x.dtype.itemsize))

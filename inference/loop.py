@@ -146,7 +146,7 @@ def run_chains(
     stages = np.concatenate([backend.schedule(warmup), np.full(draws, Stage.SAMPLE, np.int32)])
     root = jax.random.key(seed)
     keys = [jax.random.fold_in(root, chain) for chain in range(chains)]
-    results = [_resume_or_start(backend, posterior, keys[c], c, checkpoint) for c in range(chains)]
+    results = _starts(backend, posterior, keys, checkpoint, dtype, devices is None)
     if devices is not None:
         for result in results:
             result.state = processes.on_host(result.state)
@@ -381,14 +381,43 @@ class _Engine:
         )
 
 
-def _resume_or_start(
-    backend: Backend, posterior: Posterior, key: Array, chain: int, checkpoint: Checkpoint | None
-) -> ChainResult:
-    if checkpoint is not None:
-        # Only its structure is needed of a state that is about to be replaced.
-        here = jax.ShapeDtypeStruct((posterior.dimension,), posterior.x.dtype)
-        result = ChainResult(jax.eval_shape(_init, backend, posterior, here))
-        if checkpoint.load_into(chain, result):
-            return result
-    u = find_start(posterior, key, f"chain {chain}")
-    return ChainResult(_init(backend, posterior, u))
+def _starts(
+    backend: Backend,
+    posterior: Posterior,
+    keys: Sequence[Array],
+    checkpoint: Checkpoint | None,
+    dtype: str,
+    alone: bool,
+) -> list[ChainResult]:
+    """Every chain where its checkpoint left it, or at a start of its own.
+
+    The first start is searched in this thread, which compiles; the others then on a thread each,
+    unless devices share the programs, who must all call them in one order.
+    """
+    found = [_resumed(backend, posterior, chain, checkpoint) for chain in range(len(keys))]
+    fresh = [chain for chain, result in enumerate(found) if result is None]
+
+    def start(chain: int) -> ChainResult:
+        with precision(dtype):
+            u = find_start(posterior, keys[chain], f"chain {chain}")
+            return ChainResult(jax.block_until_ready(_init(backend, posterior, u)))
+
+    made = [start(chain) for chain in fresh[:1]]
+    if alone and chains_on_threads():
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            made += pool.map(start, fresh[1:])
+    else:
+        made += map(start, fresh[1:])
+    begun = dict(zip(fresh, made, strict=True))
+    return [result or begun[chain] for chain, result in enumerate(found)]
+
+
+def _resumed(
+    backend: Backend, posterior: Posterior, chain: int, checkpoint: Checkpoint | None
+) -> ChainResult | None:
+    if checkpoint is None:
+        return None
+    # Only its structure is needed of a state that is about to be replaced.
+    here = jax.ShapeDtypeStruct((posterior.dimension,), posterior.x.dtype)
+    result = ChainResult(jax.eval_shape(_init, backend, posterior, here))
+    return result if checkpoint.load_into(chain, result) else None

@@ -8,6 +8,7 @@ cost as much as a few trajectories; one climb that is caught itself is replaced 
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import jax
@@ -98,6 +99,9 @@ def climb(posterior: Posterior, u: Array) -> tuple[Array, Array]:
 _find_candidates = jax.jit(find_candidates, compiler_options={"xla_backend_optimization_level": 0})
 _climb_best = jax.jit(climb_best)
 
+_TRACING = threading.Lock()
+"""NumPyro's handlers are not safe in two threads, where chains look for their starts."""
+
 
 def find_start(posterior: Posterior, key: Array, who: str) -> Array:
     """Where to begin: the end of the best climb from draws of the prior ``(dim,)``.
@@ -115,9 +119,10 @@ def find_start(posterior: Posterior, key: Array, who: str) -> Array:
         u, value = _find_candidates(posterior, own)
         if np.isfinite(on_host(value)[0]):
             return _climb_best(posterior, u)
+    with _TRACING:
+        blamed = culprit(posterior, key)
     raise RunError(
-        f"{who}: no starting point of positive density among the prior's draws: "
-        f"{culprit(posterior, key)}"
+        f"{who}: no starting point of positive density among the prior's draws: {blamed}"
     )
 
 

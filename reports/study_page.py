@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bnnzoo import registry
-from bnnzoo.reports.claims import VERDICTS, check
+from bnnzoo.reports.claims import VERDICTS, NotMeasuredError, check
 from bnnzoo.reports.formatting import counted, digits_for, listed, number
 from bnnzoo.reports.rendering import environment
+from bnnzoo.reports.study import Results
 from bnnzoo.reports.study_charts import draw, standalone, to_csv
 from bnnzoo.store import write_bytes
 
@@ -50,21 +51,30 @@ def collect_study(run: StudyRun) -> dict[str, Any]:
         "seconds": sum(float(m["seconds"]) for m in results.measured.values()),
         "command": f"bnnzoo study {run.name} --scale {study.scale}",
         "manifest": dict(run.manifest),
-        "charts": study.charts(results),
-        "tables": study.tables(results),
+        "charts": _of_what_is_there(study.charts, results),
+        "tables": _of_what_is_there(study.tables, results),
     }
 
 
-def write_page(run: StudyRun) -> None:
+def _of_what_is_there[T](make: Callable[[Results], list[T]], results: Results) -> list[T]:
+    """Charts or tables; none where one of them waits for cells that are not finished."""
+    try:
+        return make(results)
+    except NotMeasuredError:
+        return []
+
+
+def write_page(run: StudyRun, reloads: bool = False) -> None:
     """Write ``index.html``, ``index.md`` and ``claims.json`` into the study's folder.
 
     Args:
         run: of the study.
+        reloads: whether an open page looks for a newer one by itself.
     """
     told = collect_study(run)
     write_bytes(run.folder / "claims.json", _claims_json(told).encode())
     write_bytes(run.folder / "index.md", to_markdown(told, figures=False).encode())
-    write_bytes(run.page, to_html(told).encode())
+    write_bytes(run.page, to_html(told, reloads).encode())
 
 
 def publish(run: StudyRun, folder: str | Path) -> list[Path]:
@@ -90,7 +100,7 @@ def publish(run: StudyRun, folder: str | Path) -> list[Path]:
     return [target / name for name in files]
 
 
-def to_html(told: Mapping[str, Any]) -> str:
+def to_html(told: Mapping[str, Any], reloads: bool = False) -> str:
     """The page, with figures inside it and their data as links; nothing is fetched."""
     figures = [
         {
@@ -101,7 +111,9 @@ def to_html(told: Mapping[str, Any]) -> str:
         for chart in told["charts"]
     ]
     template = environment().get_template("study.html")
-    return template.render(study=told, figures=figures, cell=cell_text, measured=measured_text)
+    return template.render(
+        study=told, figures=figures, cell=cell_text, measured=measured_text, reloads=reloads
+    )
 
 
 def to_markdown(told: Mapping[str, Any], figures: bool) -> str:

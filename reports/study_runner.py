@@ -7,6 +7,7 @@ import functools
 import hashlib
 import inspect
 import json
+import math
 import os
 import platform
 import re
@@ -23,12 +24,15 @@ from bnnzoo.errors import InputError, OptionError, RunError, StorageError
 from bnnzoo.reports.formatting import seconds as seconds_text
 from bnnzoo.reports.study import Cell, Results, Study
 from bnnzoo.reports.study_workers import executor
-from bnnzoo.store import write_bytes
+from bnnzoo.store import sweep, write_bytes
 
 __all__ = ["FORMAT", "StudyRun", "load_study", "run_study"]
 
 FORMAT = 1
 """Of ``study.json`` and the cells; raised when a field changes its meaning."""
+
+WATCH_SECONDS = 10.0
+"""Least time between two pages of a study that is watched."""
 
 HELPER = re.compile(r"^from (bnnzoo\.reports\.studies\._\w+) import", re.MULTILINE)
 
@@ -77,6 +81,7 @@ def run_study(
     workers: int = 1,
     scheduler: str | None = None,
     progress: bool = True,
+    watch: bool = False,
 ) -> StudyRun:
     """Run a study and write its page; what a folder already has of it is not done again.
 
@@ -89,6 +94,8 @@ def run_study(
         scheduler: address of a ``dask.distributed`` scheduler (``tcp://host:8786``) whose workers
             run the cells instead; they need the same versions of bnnzoo and JAX.
         progress: say on standard error which cell is done, and about how long is left.
+        watch: write the page of what is done while cells go on, at most every ten seconds; open in
+            a browser, it reloads itself until the study is finished.
 
     Returns:
         The study with its results.
@@ -109,13 +116,41 @@ def run_study(
     run = executor(workers, scheduler)
     with _opened(folder, manifest) as kept:
         waiting = [cell for cell in cells if cell.name not in kept]
-        done = len(cells) - len(waiting)
-        _run_all(study, folder, waiting, run, Told(len(cells), done, progress))
-        found = StudyRun(name, study, folder, _results(folder, study), manifest)
+        told = Told(len(cells), len(cells) - len(waiting), progress)
+        page = _Page(name, study, folder, manifest)
+        if watch and waiting:
+            page.write(unfinished=True)
+            told.say(f"Open {folder / 'index.html'}: it follows the study")
+
+        def finished(cell: str, seconds: float) -> None:
+            told.finished(cell, seconds)
+            if watch and told.done < told.total and page.age() > WATCH_SECONDS:
+                page.write(unfinished=True)
+
+        _run_all(study, folder, waiting, run, finished)
+        return page.write()
+
+
+class _Page:
+    """A study's page, written again as its cells are finished."""
+
+    def __init__(self, name: str, study: Study, folder: Path, manifest: Mapping[str, Any]) -> None:
+        self.name, self.study, self.folder, self.manifest = name, study, folder, manifest
+        self.written = -math.inf
+
+    def age(self) -> float:
+        """Seconds since it was written."""
+        return time.monotonic() - self.written
+
+    def write(self, unfinished: bool = False) -> StudyRun:
+        """Write it of what is done, to be reloaded where more will come."""
         from bnnzoo.reports.study_page import write_page
 
-        write_page(found)
-    return found
+        results = _results(self.folder, self.study)
+        found = StudyRun(self.name, self.study, self.folder, results, self.manifest)
+        write_page(found, reloads=unfinished)
+        self.written = time.monotonic()
+        return found
 
 
 def load_study(folder: str | os.PathLike[str]) -> StudyRun:
@@ -178,8 +213,8 @@ class Told:
     def __init__(self, total: int, done: int, enabled: bool) -> None:
         self.total, self.done, self.enabled = total, done, enabled
         self.begun, self.before = time.monotonic(), done
-        if done and enabled:
-            self._say(f"{done} of {total} cells are done already")
+        if done:
+            self.say(f"{done} of {total} cells are done already")
 
     def finished(self, cell: str, seconds: float) -> None:
         """One more cell is done."""
@@ -187,9 +222,10 @@ class Told:
         left = (time.monotonic() - self.begun) / (self.done - self.before)
         left *= self.total - self.done
         rest = f", about {seconds_text(left)} left" if self.done < self.total else ""
-        self._say(f"{self.done} of {self.total} cells: {cell}, {seconds:.1f} s{rest}")
+        self.say(f"{self.done} of {self.total} cells: {cell}, {seconds:.1f} s{rest}")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """A line, if any are wanted."""
         if self.enabled:
             print(text, file=sys.stderr, flush=True)
 
@@ -199,13 +235,13 @@ def _run_all(
     folder: Path,
     cells: Sequence[Cell],
     make_executor: Callable[[], Executor] | None,
-    told: Told,
+    finished: Callable[[str, float], None],
 ) -> None:
     """All cells, in this process or by an executor, which is made anew where a worker died."""
     do = functools.partial(run_cell, study)
     if make_executor is None:
         for cell in cells:
-            told.finished(cell.name, _named(cell, functools.partial(do, cell, str(folder))))
+            finished(cell.name, _named(cell, functools.partial(do, cell, str(folder))))
         return
     waiting, deaths = list(cells), 0
     while waiting:
@@ -216,7 +252,7 @@ def _run_all(
             }
             try:
                 for cell, future in _as_done(futures):
-                    told.finished(cell.name, _named(cell, future.result))
+                    finished(cell.name, _named(cell, future.result))
                     waiting.remove(cell)
             except BrokenExecutor:
                 # A worker was killed: what had been finished is kept, the rest is done again.
@@ -278,6 +314,8 @@ def _opened(folder: Path, manifest: Mapping[str, Any]) -> Iterator[set[str]]:
         raise StorageError(f"cannot write in {folder}: {error.strerror or error}") from None
     try:
         _lock(handle, folder)
+        for place in (folder, folder / "cells"):
+            sweep(place)
         if earlier is None:
             write_bytes(folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
         yield {path.stem for path in (folder / "cells").glob("*.json")}

@@ -36,6 +36,10 @@ def study(
         Path | None,
         typer.Option(help="Write Markdown, verdicts and figures there too.", metavar="FOLDER"),
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Write the page while cells go on; it reloads itself."),
+    ] = False,
     no_progress: o.ProgressFlag = False,
     as_json: o.JsonFlag = False,
 ) -> None:
@@ -47,7 +51,9 @@ def study(
     from bnnzoo.reports.study_runner import run_study
 
     progress = not (no_progress or as_json)
-    found = run_study(name, scale, out, workers=workers, scheduler=scheduler, progress=progress)
+    found = run_study(
+        name, scale, out, workers=workers, scheduler=scheduler, progress=progress, watch=watch
+    )
     files = [found.page, found.folder / "index.md", found.folder / "claims.json"]
     if publish is not None:
         files += write(found, publish)

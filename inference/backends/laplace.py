@@ -20,7 +20,7 @@ from bnnzoo.errors import InputError
 from bnnzoo.inference import spectra
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.climbing import climb_step, lbfgs
-from bnnzoo.inference.curvature import bytes_of_matrix
+from bnnzoo.inference.curvature import bytes_of_matrix, prior_widths
 from bnnzoo.inference.kfac import matrices
 from bnnzoo.inference.laplace_evidence import (
     WIDEST,
@@ -116,6 +116,7 @@ class LaplaceState(NamedTuple):
     Attributes:
         u: where the search is, then the mode ``(dim,)``.
         optimiser: L-BFGS' state.
+        scale: the prior's widths where the search began, in which it steps ``(dim,)``.
         found: the Gaussian's precision, of no meaning before the end of warm-up.
         remaining: nats a Newton step would still gain.
         log_normaliser: Laplace's log integral of the target; refitted, the log evidence.
@@ -125,6 +126,7 @@ class LaplaceState(NamedTuple):
 
     u: Array
     optimiser: Any
+    scale: Array
     found: Blocks
     remaining: Array
     log_normaliser: Array
@@ -210,7 +212,10 @@ class Laplace(Backend):
         zero = jnp.zeros((), u.dtype)
         shapes = jax.eval_shape(lambda u: blocks(posterior, u, self.flavour), u)
         found = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        state = LaplaceState(u, lbfgs().init(u), found, zero, zero, u, jnp.ones(2, u.dtype))
+        state = LaplaceState(
+            u, lbfgs().init(u), prior_widths(posterior, u), found, zero, zero, u,
+            jnp.ones(2, u.dtype),
+        )  # fmt: skip
         return self._settle(posterior, state) if self.at_start else state
 
     def step(
@@ -226,7 +231,9 @@ class Laplace(Backend):
     def _climb(
         self, posterior: Posterior, state: LaplaceState, stage: Array
     ) -> tuple[LaplaceState, Step]:
-        u, optimiser, value, steps = climb_step(posterior.log_density, state.u, state.optimiser)
+        u, optimiser, value, steps = climb_step(
+            posterior.log_density, state.u, state.optimiser, state.scale
+        )
         state = state._replace(u=u, optimiser=optimiser)
         state = jax.lax.cond(
             stage == Stage.SLOW_END, lambda s: self._settle(posterior, s), lambda s: s, state

@@ -15,6 +15,7 @@ from jax import Array
 from pydantic import Field
 
 from bnnzoo.inference.climbing import ascend
+from bnnzoo.inference.curvature import prior_widths
 from bnnzoo.inference.hyper_parameters import NOISE, Groups, Hyper, placed
 from bnnzoo.inference.progress import through
 from bnnzoo.inference.start import find_start
@@ -209,7 +210,8 @@ def _slopes(
 def _mode(
     posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, steps: int
 ) -> tuple[Array, Array]:
-    return ascend(placed(posterior, groups, hyper).log_density, u, steps)
+    target = placed(posterior, groups, hyper)
+    return ascend(target.log_density, u, steps, prior_widths(target, u))
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "objective", "steps"))

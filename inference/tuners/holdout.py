@@ -14,6 +14,7 @@ from pydantic import Field
 
 from bnnzoo.errors import InputError
 from bnnzoo.inference.climbing import ascend
+from bnnzoo.inference.curvature import prior_widths
 from bnnzoo.inference.hyper_parameters import Groups, Hyper, placed
 from bnnzoo.inference.progress import through
 from bnnzoo.inference.start import find_start
@@ -100,7 +101,8 @@ def mode_of_kept(
     Returns:
         The mode, and gradients taken.
     """
-    return ascend(lambda v: kept_density(posterior, groups, hyper, v, held), u, steps)
+    widths = prior_widths(placed(posterior, groups, hyper), u)
+    return ascend(lambda v: kept_density(posterior, groups, hyper, v, held), u, steps, widths)
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "solves"))

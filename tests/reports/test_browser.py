@@ -2,8 +2,15 @@
 
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
+
+import bnnzoo as bz
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _toy_study import registered
 
 FLAGS = [
     "--headless",
@@ -48,14 +55,14 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def opened(browser, demo_page):
-    """Opens the page at a width and in a theme, and hands back its console at the end."""
+    """Opens a page at a width and in a theme, and hands back its console at the end."""
 
-    def open_page(width, theme="light"):
+    def open_page(width, theme="light", file=demo_page):
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         feature = {"name": "prefers-color-scheme", "value": theme}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-        browser.get(demo_page.as_uri())
+        browser.get(file.as_uri())
         assert browser.execute_script("return innerWidth") == width
         return browser
 
@@ -249,6 +256,45 @@ def test_headings_tables_and_controls_say_what_they_are(opened):
         """
     )
     assert wrong == []
+
+
+def axe(page):
+    """What axe-core finds of serious or critical impact: rule and the elements it blames."""
+    from axe_selenium_python import Axe
+
+    checker = Axe(page)
+    checker.inject()
+    return {
+        finding["id"]: [node["html"][:120] for node in finding["nodes"]]
+        for finding in checker.run()["violations"]
+        if finding["impact"] in ("serious", "critical")
+    }
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_has_no_serious_finding(opened, theme, width):
+    page = opened(width, theme)
+    page.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert axe(page) == {}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_has_no_serious_finding_in_a_study(opened, theme, tmp_path):
+    with registered():
+        study = bz.run_study("toy", "smoke", tmp_path / "study", progress=False)
+    assert axe(opened(1280, theme, study.page)) == {}
+    assert axe(opened(400, theme, study.page)) == {}
+
+
+def test_axe_would_find_a_picture_without_words(browser, tmp_path):
+    broken = tmp_path / "broken.html"
+    broken.write_text(
+        "<!doctype html><html lang=en><title>t</title><main><img src='data:,'></main>"
+    )
+    browser.get(broken.as_uri())
+    assert list(axe(browser)) == ["image-alt"]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

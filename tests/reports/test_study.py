@@ -95,6 +95,21 @@ with _toy_study.registered():
 """
 
 
+def test_a_watched_study_has_a_page_before_it_is_finished(tmp_path, monkeypatch):
+    (tmp_path / "trap").write_text("raise")
+    monkeypatch.setenv("TOY_TRAP", str(tmp_path / "trap"))
+    monkeypatch.setattr("bnnzoo.reports.study_runner.WATCH_SECONDS", -1.0)
+    with pytest.raises(RunError):
+        run(tmp_path / "s", watch=True)
+    page = (tmp_path / "s" / "index.html").read_text()
+    assert "3 of 4 cells done" in page and "location.reload()" in page
+    assert "1 cells with T = 1.0 are missing: T1-1" in page
+    (tmp_path / "trap").unlink()
+    found = run(tmp_path / "s", watch=True)
+    assert "4 of 4 cells done" in found.page.read_text()
+    assert "location.reload()" not in found.page.read_text()
+
+
 def test_killed_anywhere_it_goes_on_to_the_same_results(tmp_path):
     run(tmp_path / "whole", "paper")
     script, folder = SCRIPT.format(here=HERE), tmp_path / "killed"
