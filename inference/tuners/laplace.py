@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 from jax import Array
+from pydantic import Field
 
 from bnnzoo.errors import InputError
+from bnnzoo.inference import spectra
 from bnnzoo.inference.backends.laplace import CurvatureOptions
+from bnnzoo.inference.curvature import prior_widths
 from bnnzoo.inference.hyper_parameters import Groups, Hyper
 from bnnzoo.inference.kfac_evidence import hold, known_inputs, log_normaliser_of
-from bnnzoo.inference.laplace_structures import Flavour, log_normaliser
+from bnnzoo.inference.laplace_structures import Flavour, blocks, log_normaliser, log_volume, parts
 from bnnzoo.inference.tuners._following import (
     Following,
     FollowingOptions,
+    Metric,
     Objective,
     value_and_slope,
 )
@@ -30,12 +34,42 @@ from bnnzoo.registry import register
 class LaplaceTunerOptions(FollowingOptions, CurvatureOptions):
     """Options of ``laplace``."""
 
+    solves: Annotated[int, Field(ge=0)] = Field(
+        30,
+        description="Steps of conjugate gradients a round for where the mode moves to; 0 leaves "
+        "that out of the gradient, as is customary.",
+    )
+
 
 @dataclass(frozen=True)
 class OfCurvature(Objective):
     """Laplace's log evidence in one structure."""
 
     flavour: Flavour
+    solves: int = 0
+
+    def shape(self, posterior: Posterior, u: Array) -> Array:
+        """Half the log determinant of the curvature, which moves with the weights."""
+        return log_volume(posterior, self.flavour, blocks(posterior, u, self.flavour))
+
+    def metric(self, posterior: Posterior, u: Array) -> Metric:
+        """The curvature's own."""
+        found = parts(posterior, self.flavour, blocks(posterior, u, self.flavour))
+        widths = prior_widths(posterior, u)
+
+        def root(v: Array) -> Array:
+            out = widths * v
+            for spectrum, where in found:
+                out = out.at[where].set(spectra.draw(spectrum, v[where]))
+            return out
+
+        def inverse(v: Array) -> Array:
+            out = widths**2 * v
+            for spectrum, where in found:
+                out = out.at[where].set(spectra.solve(spectrum, v[where]))
+            return out
+
+        return Metric(root, inverse)
 
     def hold(self, posterior: Posterior, u: Array, once: Any) -> Any:
         """Kronecker factors, decomposed: no width is in them."""
@@ -59,7 +93,7 @@ class LaplaceTuner(Following):
 
     def objective(self, last: bool) -> Objective:
         """The same on the way and at the end."""
-        return OfCurvature(self.options.flavour())
+        return OfCurvature(self.options.flavour(), self.options.solves)
 
     def once(self, posterior: Posterior) -> Any:
         """Kronecker factors of the inputs that are rows of the data."""
@@ -105,8 +139,9 @@ def evidence_and_slope(
 ) -> tuple[Array, Hyper]:
     """Laplace's log evidence at a point, and its gradient by the logarithms with the point held.
 
-    At a mode the joint density's own part of the gradient is that of the evidence; the curvature's
-    dependence on where the mode moves to is left out, as is customary.
+    At a mode the joint density's own part of the gradient is that of the evidence; what the
+    curvature changes where the mode moves to is not in it, as is customary, and is the tuner's
+    option ``solves``.
 
     Args:
         posterior: of a model with prior ``grouped-gaussian``.
@@ -132,11 +167,14 @@ def evidence_and_slope(
         "MacKay (1992), A Practical Bayesian Framework for Backpropagation Networks",
         "Immer et al. (2021), Scalable Marginal Likelihood Estimation for Model Selection in Deep "
         "Learning, alg. 1",
+        "Lorraine, Vicol & Duvenaud (2020), Optimizing Millions of Hyperparameters by Implicit "
+        "Differentiation, eq. 2",
     ),
     tags={"kind": "approximation", "family": "optimisation"},
     notes="Mode and hyper-parameters in turn: L-BFGS to the mode, then Adam on the logarithms by "
-    "the evidence's gradient with the mode held. Widths of weights that are not needed go to zero, "
-    "which switches them off.",
+    "the evidence's gradient, which goes through the mode (solves = 0 holds it, as is customary: "
+    "with many widths the evidence may then fall). Widths of weights that are not needed go to "
+    "zero, which switches them off.",
 )
 def laplace(options: LaplaceTunerOptions) -> LaplaceTuner:
     """The tuner of these options."""
