@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -199,6 +200,22 @@ def make_tree(
             raise OptionError(f"{config}: {section} = {part!r}: a section is expected")
         part[option] = read_value(value) if flag in NUMBERS else value
     return override(tree, assignments)
+
+
+def written(section: str, option: str, value: Any) -> str:
+    """An option as a command line has it: what messages write it with.
+
+    Args:
+        section: of a run's file.
+        option: its name.
+        value: what to set it to; a list of one is that one.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    for flag, place in PLACES.items():
+        if place == (section, option):
+            return f"--{flag.replace('_', '-')} {shlex.quote(str(value))}"
+    return f"--set {shlex.quote(f'{section}.{option}={value}')}"
 
 
 def without_inference(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from bnnzoo.datasets._encoding import TableEncoding
 from bnnzoo.datasets._frame import encode_frames
 from bnnzoo.datasets._read_frame import is_frame
 from bnnzoo.datasets._scaling import constant_columns
-from bnnzoo.errors import DataError, OptionError, hint
+from bnnzoo.errors import DataError, OptionError, hint, setting
 
 _RARE = 0.2  # of an equal share: a class with less is warned of
 _FARTHEST = 1e3  # spans of all other values, at which one value is taken for a mistake
@@ -163,7 +163,8 @@ def _infer_task(y: Any) -> tuple[str, list[str]]:
         kind = np.array(values.tolist()).dtype.kind
     if kind in "iu":
         said = f"y holds whole numbers, taken as {len(np.unique(values))} classes"
-        return "classification", [f"{said}; task='regression' takes them as numbers"]
+        numbers = setting("data", "task", "regression")
+        return "classification", [f"{said}; {numbers} takes them as numbers"]
     return ("regression" if kind == "f" else "classification"), []
 
 

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 
 import bnnzoo as bz
 from bnnzoo.cli import main
-from bnnzoo.errors import BnnzooError
+from bnnzoo.cli.options import make_tree
+from bnnzoo.errors import BnnzooError, DataError
 
 FIT = ["fit", "--dataset", "diabetes", "--out", "out"]
 
@@ -254,8 +257,31 @@ def test_model_files(refused):
     assert "not a function" in refused(*FIT, "--model", "fine.py:number")
     assert "name the function" in refused(*FIT, "--model", "fine.py")
     assert "did you mean 'fine.py'" in refused(*FIT, "--model", "fin.py:regression")
+    assert refused(*FIT, "--model", "own.py:regression") == "bnnzoo: no such file: own.py"
     own = refused(*FIT, "--model", "fine.py:regression", "--prior", "laplace")
     assert "leave [prior] out" in own
+
+
+ADVICE = {  # what must be typed, and what the same is in Python
+    "a,y\n1,0.5\n,1.5\n3,2.5\n": ("--set data.missing=impute", "missing='impute'"),
+    "a b,y\n1,0.5\n2,1.5\nx,2.5\n": ("--set 'data.categorical=a b'", r"categorical=\['a b'\]"),
+    "a,y\n1,0\n2,1\n3,?\n": ("--task classification", "task='classification'"),
+}
+
+
+@pytest.mark.parametrize("content", ADVICE)
+def test_advice_is_what_is_typed_where_it_is_read(content, refused):
+    Path("t.csv").write_text(content)
+    typed, python = ADVICE[content]
+    line = refused("fit", "--dataset", "t.csv", "--out", "out")
+    assert f"; {typed} " in line
+    assert not re.search(python, line)
+    with pytest.raises(DataError, match=f"; {python} "):
+        bz.load_dataset("t.csv")
+    flag, value = shlex.split(typed)
+    place = value if flag == "--set" else f"data.{flag.removeprefix('--')}={value}"
+    options = make_tree(None, {}, [place])["data"]
+    assert len(bz.load_dataset("t.csv", test_size=0.0, **options).y) == 3  # good advice
 
 
 # -- predictions -------------------------------------------------------------------------------
