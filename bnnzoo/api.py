@@ -56,7 +56,7 @@ class Plan:
     def state(self, folder: str | os.PathLike[str]) -> str:
         """What a folder holds of this very run: ``"complete"``, ``"stopped"``, ``"running"``.
 
-        Empty where there is nothing, another run or something else; :meth:`fit` says which.
+        Empty where there is nothing, another run or something else; :meth:`check` says which.
         """
         from bnnzoo.store import read_manifest
 
@@ -66,6 +66,19 @@ class Plan:
             return str(read_manifest(folder).get("state", "")) if same else ""
         except (OSError, ValueError, RunError):
             return ""
+
+    def check(self, folder: str | os.PathLike[str]) -> None:
+        """Raise, as :meth:`fit` would, where a folder cannot become this run's.
+
+        Raises:
+            RunExistsError: it holds another run, or files that are not a run.
+            CorruptRunError: it holds a run that cannot be read.
+            StorageError: it is no folder.
+        """
+        from bnnzoo.inference.run import external_hash, fingerprint
+        from bnnzoo.store import look
+
+        look(Path(folder), self.spec.to_toml(), fingerprint(self.data, external_hash(self.model)))
 
     def fit(
         self,

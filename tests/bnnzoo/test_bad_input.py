@@ -29,11 +29,13 @@ def refused(tmp_path, monkeypatch, capfd):
     """Run a command that must be refused, in an empty folder; gives the line it prints."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object, leaves: bool = False) -> str:
+    def run(*arguments: object, leaves: bool = False, silent: bool = False) -> str:
         capfd.readouterr()
         before, folders = snapshot(tmp_path), {p for p in tmp_path.rglob("*") if p.is_dir()}
         code = main([str(a) for a in arguments])
-        lines = capfd.readouterr().err.splitlines()
+        printed = capfd.readouterr()
+        lines = printed.err.splitlines()
+        assert not (silent and printed.out)
         assert code == 2, lines
         assert len(lines) == 1, lines
         assert lines[0].startswith("bnnzoo: ")
@@ -320,8 +322,15 @@ def test_rows_to_predict_must_match(tiny, refused):
 
 
 def test_out_that_holds_another_run(tiny, refused):
-    line = refused(*tiny.arguments, "--seed", "5")
+    line = refused(*tiny.arguments, "--seed", "5", silent=True)
     assert f"{tiny.folder} holds a different run: inference.seed is 0 there and 5 here" in line
+
+
+def test_fewer_draws_than_a_run_has(tiny, refused):
+    before = snapshot(tiny.folder)
+    line = refused("resume", tiny.folder, "--draws", "19", silent=True)
+    assert "draws = 19" in line and "one of 20 a chain" in line
+    assert snapshot(tiny.folder) == before
 
 
 def test_out_that_holds_this_run_is_reused(tiny, capfd):
@@ -336,10 +345,10 @@ def test_out_that_holds_this_run_is_reused(tiny, capfd):
 def test_out_that_is_no_run(tiny, refused):
     Path("full").mkdir()
     Path("full/precious.txt").write_text("mine")
-    line = refused(*tiny.arguments, "--out", "full")
+    line = refused(*tiny.arguments, "--out", "full", silent=True)
     assert "full holds files that are not a run ('precious.txt')" in line
     assert "cannot write full/precious.txt" in refused(
-        *tiny.arguments, "--out", "full/precious.txt"
+        *tiny.arguments, "--out", "full/precious.txt", silent=True
     )
     line = refused(*tiny.arguments, "--out", "full/precious.txt/run")
     assert "cannot write full/precious.txt/run: a part of the path is a file" in line
