@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bnnzoo.datasets._table import Cells, Table, parse_number, unique_names
+from bnnzoo.datasets._where import Where
 from bnnzoo.errors import DataError, InputError, hint_file
 
 MISSING = frozenset(
@@ -68,7 +69,7 @@ def read_csv(path: Path, separator: str | None = None, decimal: str = ".") -> Ta
         name=str(path),
         cells=columns,
         rows=len(starts),
-        where=lambda row: f"{path}: line {starts[row]}",
+        where=Where(f"{path}: line", starts),
         said=tuple(said),
     )
 
