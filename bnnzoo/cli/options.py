@@ -34,7 +34,11 @@ TargetFlag = Annotated[
 ]
 TaskFlag = Annotated[
     str | None,
-    _flag(DATA, "regression or classification; default by the target.", metavar="TASK"),
+    _flag(
+        DATA,
+        "regression or classification; default by the likelihood that is named, or the target.",
+        metavar="TASK",
+    ),
 ]
 ModelFlag = Annotated[
     str | None,
