@@ -6,13 +6,14 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bnnzoo.errors import OptionError
+from bnnzoo.errors import OptionError, written_as
 
 
 def _flag(panel: str, help_text: str, *names: str, metavar: str | None = None) -> Any:
@@ -220,6 +221,24 @@ def written(section: str, option: str, value: Any) -> str:
         if place == (section, option):
             return f"--{flag.replace('_', '-')} {shlex.quote(str(value))}"
     return f"--set {shlex.quote(f'{section}.{option}={value}')}"
+
+
+@contextmanager
+def written_in(own: str) -> Iterator[None]:
+    """Within it, messages write options of an inference as those of a section of its own.
+
+    What an estimator or a tuner makes of a backend has the backend's options, under their name.
+
+    Args:
+        own: the section.
+    """
+
+    def writer(section: str, option: str, value: Any) -> str:
+        flagged = (section, option) in PLACES.values()
+        return written(own if section == "inference" and not flagged else section, option, value)
+
+    with written_as(writer):
+        yield
 
 
 def without_inference(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def select(
 
     data, models = plan_grid(tree, axes)
     progress = not (no_progress or as_json)
-    found = choose(models, data, method, seed=seed, dtype=dtype, progress=progress, **own)
+    with o.written_in(SECTION):
+        found = choose(models, data, method, seed=seed, dtype=dtype, progress=progress, **own)
     if out is not None:
         found.save(out)
     if as_json:
