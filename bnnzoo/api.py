@@ -8,11 +8,11 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnnzoo.errors import DataWarning, InputError, OptionError, RunError, hint
+from bnnzoo.errors import DataError, DataWarning, InputError, OptionError, RunError, hint
 from bnnzoo.specs import MODEL_PARTS, Component, RunSpec, read_tree, spec_from_tree
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Plan:
     def state(self, folder: str | os.PathLike[str]) -> str:
         """What a folder holds of this very run: ``"complete"``, ``"stopped"``, ``"running"``.
 
-        Empty where there is nothing, another run or something else; :meth:`fit` says which.
+        Empty where there is nothing, another run or something else; :meth:`check` says which.
         """
         from bnnzoo.store import read_manifest
 
@@ -66,6 +66,19 @@ class Plan:
             return str(read_manifest(folder).get("state", "")) if same else ""
         except (OSError, ValueError, RunError):
             return ""
+
+    def check(self, folder: str | os.PathLike[str]) -> None:
+        """Raise, as :meth:`fit` would, where a folder cannot become this run's.
+
+        Raises:
+            RunExistsError: it holds another run, or files that are not a run.
+            CorruptRunError: it holds a run that cannot be read.
+            StorageError: it is no folder.
+        """
+        from bnnzoo.inference.run import external_hash, fingerprint
+        from bnnzoo.store import look
+
+        look(Path(folder), self.spec.to_toml(), fingerprint(self.data, external_hash(self.model)))
 
     def fit(
         self,
@@ -141,7 +154,7 @@ def plan(spec: RunSpec | Mapping[str, Any] | str | os.PathLike[str], model: Any 
     from bnnzoo.inference.fitting import complete
 
     inference = complete(spec.inference)
-    data = _load(spec.data)
+    data = _load(spec.data, spec.likelihood.name if model is None else None)
     built = _build(spec, data.task) if model is None else _take(spec, model)
     built.bind(data)  # says what does not fit; fit binds again
     source = Component(name=data.name, options=dict(data.source))  # its defaults spelled out
@@ -162,23 +175,41 @@ def plan_grid(tree: Mapping[str, Any], axes: Mapping[str, Any]) -> tuple[Dataset
 
     if tree.get("model"):
         raise InputError("a grid varies networks, priors and likelihoods: leave [model] out")
-    data = _load(spec_from_tree(tree).data)
+    spec = spec_from_tree(tree)
+    data = _load(spec.data, None if "likelihood.name" in axes else spec.likelihood.name)
     base = {part: dict(tree[part]) for part in MODEL_PARTS if part in tree}
     if "likelihood.name" not in axes:
         base.setdefault("likelihood", {}).setdefault("name", LIKELIHOODS[data.task])
     return data, model_grid(axes, base)
 
 
-def _load(component: Component) -> Dataset:
+def _load(component: Component, likelihood: str | None) -> Dataset:
+    """The data set; of a table that names no task, a likelihood that is named decides it."""
     from bnnzoo import registry
     from bnnzoo.datasets import load_dataset
+    from bnnzoo.datasets._file import SUFFIXES
 
     if component.name is None:
         raise InputError(
             "no data set is given: name one, or a CSV or Parquet file"
             + hint("", registry.list_names("datasets"))
         )
-    return load_dataset(component.name, **component.options)
+    name, options = component.name, component.options
+    is_table = Path(name).suffix.lower() in SUFFIXES
+    if likelihood is None or not is_table or options.get("task") is not None:
+        return load_dataset(name, **options)
+    task = registry.get("likelihoods", likelihood).card.tags.get("task")
+    if task is None:
+        return load_dataset(name, **options)
+    try:
+        data = load_dataset(name, **options)
+        if data.task == task:
+            return data
+    except DataError:
+        pass  # what cannot be told of the target may be no question for a task that is known
+    data = load_dataset(name, **{**options, "task": task})
+    said = f"no task given: {task}, as likelihood {likelihood!r} is for it"
+    return replace(data, warnings=(said, *data.warnings))
 
 
 def _build(spec: RunSpec, task: str) -> Any:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
 
 __all__ = [
     "BnnzooError",
@@ -19,7 +23,10 @@ __all__ = [
     "TemperatureError",
     "UnknownNameError",
     "hint",
+    "hint_file",
     "nearest",
+    "setting",
+    "written_as",
 ]
 
 
@@ -85,18 +92,19 @@ class DataWarning(UserWarning):
     """What a user should know of a data set that can be modelled, such as a constant column."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
     """The known name closest to ``name``, or None where nothing is close.
 
     Args:
         name: what was given.
         known: the valid names.
+        cutoff: similarity that is close, from 0 to 1.
 
     Returns:
-        The best match under a similarity of 0.5 of ``difflib``, ignoring case, or None.
+        The best match by ``difflib``'s similarity, ignoring case, or None.
     """
     by_lower = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[found[0]] if found else None
 
 
@@ -118,3 +126,60 @@ def hint(name: str, known: Iterable[str], limit: int = 12) -> str:
         return meant
     listed = ", ".join(choices[:limit]) + (", ..." if len(choices) > limit else "")
     return f"{meant} (choices: {listed})" if meant else f"; choices: {listed}"
+
+
+def hint_file(path: Path, beside: Iterable[str]) -> str:
+    """The tail of an error line on a file that is not there: one whose name is nearly the same.
+
+    Endings do not count, which all files of a kind share; and what else a folder holds is not a
+    choice, so that nothing is listed.
+
+    Args:
+        path: what was given.
+        beside: names of files in its folder.
+
+    Returns:
+        ``"; did you mean 'table.csv'?"``, or nothing.
+    """
+    stems = {Path(name).stem: name for name in beside}
+    best = nearest(path.stem, stems, cutoff=_SAME_FILE)
+    return f"; did you mean {stems[best]!r}?" if best else ""
+
+
+_SAME_FILE = 0.66
+"""Similarity of two files' names that may be a slip: ``t`` and ``tt`` have two thirds."""
+
+
+def _in_python(section: str, option: str, value: Any) -> str:
+    return f"{option}={value!r}"
+
+
+_writer: ContextVar[Callable[[str, str, Any], str]] = ContextVar("writer", default=_in_python)
+
+
+def setting(section: str, option: str, value: Any) -> str:
+    """An option and its value, for a message, as who reads it would write them.
+
+    Args:
+        section: of a run's file, such as ``data``.
+        option: its name.
+        value: what to set it to.
+
+    Returns:
+        ``missing='impute'`` in Python, ``--set data.missing=impute`` on the command line.
+    """
+    return _writer.get()(section, option, value)
+
+
+@contextmanager
+def written_as(writer: Callable[[str, str, Any], str]) -> Iterator[None]:
+    """Within it, :func:`setting` writes options another way.
+
+    Args:
+        writer: gives the text of a section, an option and a value.
+    """
+    token = _writer.set(writer)
+    try:
+        yield
+    finally:
+        _writer.reset(token)

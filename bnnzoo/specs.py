@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import Field
 
-from bnnzoo.errors import InputError, OptionError, hint
+from bnnzoo.errors import InputError, OptionError, hint, hint_file
 from bnnzoo.options import Count, Options, Positive, parse_options
 
 __all__ = [
@@ -161,7 +161,7 @@ def read_tree(path: str | Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         others = (p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else ()
-        raise InputError(f"cannot read {path}: no such file{hint(path.name, others)}") from None
+        raise InputError(f"cannot read {path}: no such file{hint_file(path, others)}") from None
     except (OSError, UnicodeDecodeError) as error:
         known = (error.strerror or "").lower() if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"cannot read {path}: {known}") from None

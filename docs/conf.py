@@ -58,6 +58,7 @@ OTHERS += [r"'.*'"]  # axes of an array
 OTHERS += [
     r".*\.ReportRun",
     r".*\.TableEncoding",
+    r".*\.Where",
     r".*\.process\.Process",
     r".*\.empirical\.Law",
     r".*\.hyper_parameters\.Groups",

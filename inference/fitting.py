@@ -30,6 +30,7 @@ from bnnzoo.inference.progress import ProgressBar
 from bnnzoo.inference.run import (
     Run,
     external_hash,
+    fingerprint,
     load_run,
     read_spec,
     rebuild_model,
@@ -127,8 +128,8 @@ def fit(
     if out is None and processes.several():
         raise InputError("several processes make one run: give it a folder (out) that all see")
     folder, handle = temporary_folder() if out is None else (Path(out), None)
-    fingerprint = {"data": data.hash, "scale": data.scale, "model": external}
-    found = processes.led(lambda: store.prepare(folder, spec.to_toml(), fingerprint))
+    marks = fingerprint(data, external)
+    found = processes.led(lambda: store.prepare(folder, spec.to_toml(), marks))
     processes.check_seen(folder)
     if found == "complete":
         run = load_run(folder, model if external else None)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bnnzoo.errors import CorruptRunError, InputError, hint
+from bnnzoo.errors import CorruptRunError, InputError, hint_file
 from bnnzoo.store import write_bytes
 
 FORMAT = 1
@@ -103,7 +103,7 @@ def read(path: str | os.PathLike[str], kinds: tuple[str, ...]) -> tuple[str, dic
     except FileNotFoundError:
         folder = path.parent
         others = [p.name for p in folder.glob(f"*{SUFFIX}")] if folder.is_dir() else []
-        raise InputError(f"cannot read {path}: no such file{hint(path.name, others)}") from None
+        raise InputError(f"cannot read {path}: no such file{hint_file(path, others)}") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {(error.strerror or '').lower()}") from None
     except (ValueError, RecursionError):

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from bnnzoo.errors import setting
 from bnnzoo.inference.backend import Flag
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
@@ -194,7 +195,7 @@ def refused_flags(stats: dict[str, np.ndarray], rates: str) -> list[Flag]:
         return []
     message = (
         f"{refused:.0f} optimisation steps had a loss that is not finite and were not taken; "
-        f"lower {rates}, or give dtype='float64'"
+        f"lower {rates}, or give {setting('inference', 'dtype', 'float64')}"
     )
     return [Flag("warning", message)]
 

@@ -176,6 +176,16 @@ def load_run(path: str | Path, model: Any = None) -> Run:
     return Run(path, spec, manifest, tree, posterior)
 
 
+def fingerprint(data: Dataset, external: str) -> dict[str, str]:
+    """What tells runs of one spec apart, for the run folder.
+
+    Args:
+        data: the data set.
+        external: what :func:`external_hash` gives of the model.
+    """
+    return {"data": data.hash, "scale": data.scale, "model": external}
+
+
 def read_spec(path: Path) -> RunSpec:
     """The spec of a run folder."""
     try:

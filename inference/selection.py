@@ -37,6 +37,10 @@ ONE_MODE = ("laplace", "laplace-ntk")
 """Methods that count one of a network's equivalent modes."""
 
 
+DOUBTFUL = "!"
+"""Mark of an evidence of which its estimator found something wrong."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A model and what its evidence says of it.
@@ -65,11 +69,17 @@ class Candidate:
     spec: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     external: str = ""
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What its estimator found wrong with its evidence; empty where nothing was."""
+        return () if self.evidence is None else self.evidence.warnings
+
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the model as plain data."""
+        """Everything but the model as plain data, with ``doubts`` beside the fields."""
         fields = {k: v for k, v in vars(self).items() if k != "model"}
         evidence = None if self.evidence is None else self.evidence.to_dict()
-        return {**fields, "interval": list(self.interval), "evidence": evidence}
+        plain = {"interval": list(self.interval), "evidence": evidence, "doubts": list(self.doubts)}
+        return {**fields, **plain}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Candidate:
@@ -82,7 +92,8 @@ class Candidate:
         made = None if evidence is None else Evidence.from_dict(evidence)
         parts = {k: v for k, v in content["spec"].items() if k != "data"}
         model = None if content["external"] else build_model(spec_from_tree(parts))
-        return cls(**{**content, "model": model, "evidence": made, "interval": (low, high)})
+        fields = {k: v for k, v in content.items() if k != "doubts"}
+        return cls(**{**fields, "model": model, "evidence": made, "interval": (low, high)})
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,15 @@ class Selection:
     def gradients(self) -> int:
         """Gradients of all estimates."""
         return sum(c.evidence.gradients for c in self.candidates if c.evidence is not None)
+
+    @property
+    def doubts(self) -> dict[str, tuple[str, ...]]:
+        """What was found wrong with estimates: the candidates' names by what is said of them."""
+        said: dict[str, tuple[str, ...]] = {}
+        for candidate in self.candidates:
+            for line in candidate.doubts:
+                said[line] = (*said.get(line, ()), candidate.name)
+        return said
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the models as plain data."""
@@ -150,7 +170,10 @@ class Selection:
                 lines.append(f"{c.name:<{width}}  failed: {c.failure}")
                 continue
             value = c.evidence.written(original_units=True)
-            lines.append(f"{c.name:<{width}}  {value:>14}  {c.behind:>6.2f}  {c.probability:.3f}")
+            mark = f" {DOUBTFUL}" if c.doubts else ""
+            row = f"{c.name:<{width}}  {value:>14}  {c.behind:>6.2f}  {c.probability:.3f}{mark}"
+            lines.append(row)
+        lines += [f"{DOUBTFUL} {'; '.join(who)}: {line}" for line, who in self.doubts.items()]
         return "\n".join([*lines, *(f"warning: {line}" for line in self.warnings)])
 
 

@@ -13,7 +13,7 @@ from jax import Array
 from jaxtyping import Float
 
 from bnnzoo import registry
-from bnnzoo.errors import InputError, hint
+from bnnzoo.errors import InputError, hint, setting
 from bnnzoo.models.augmentation import Augmentation
 from bnnzoo.models.handwritten import source_hash
 from bnnzoo.models.likelihood import Likelihood
@@ -98,7 +98,8 @@ class Model:
         if data.task != self.likelihood.task:
             allowed = registry.list_names("likelihoods", task=data.task)
             counts = data.task == "classification" and all(c.isdigit() for c in data.class_names)
-            remedy = "; task='regression' takes whole numbers as numbers" if counts else ""
+            numbers = setting("data", "task", "regression")
+            remedy = f"; {numbers} takes whole numbers as numbers" if counts else ""
             raise InputError(
                 f"likelihood {self.likelihood.label!r} is for {self.likelihood.task}, but data set "
                 f"{data.name!r} is for {data.task}{remedy}{hint('', allowed)}"

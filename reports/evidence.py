@@ -195,6 +195,7 @@ def _selection(item: ReportSelection, number: int, entries: list[dict[str, Any]]
             "low": candidate.interval[0],
             "high": candidate.interval[1],
             "failure": candidate.failure,
+            "doubts": [] if candidate.evidence is None else list(candidate.evidence.warnings),
             "entry": None,
         }
         if candidate.evidence is not None:

@@ -47,7 +47,8 @@ def evidence(
     planned = plan(tree, load_function(reference) if reference else None)
     from bnnzoo.inference import log_evidence
 
-    found = log_evidence(planned.model, planned.data, method, seed=seed, dtype=dtype, **own)
+    with o.written_in(SECTION):
+        found = log_evidence(planned.model, planned.data, method, seed=seed, dtype=dtype, **own)
     if out is not None:
         found.save(out)
     if as_json:

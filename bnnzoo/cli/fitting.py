@@ -65,6 +65,7 @@ def fit(
     reference = o.file_model(tree)
     planned = plan(tree, load_function(reference) if reference else None)
     folder = out or planned.folder()
+    planned.check(folder)  # before anything is said of what will be done
     before = planned.state(folder)
     if speaks and not as_json:
         _announce(planned, folder, before)
@@ -110,11 +111,16 @@ def resume(
 
     limit = o.read_seconds(max_time)
     speaks = o.join(coordinator, processes, process_id)
-    finished = read_manifest(run).get("state") == "complete" and draws is None
-    if not finished:
+    complete = read_manifest(run).get("state") == "complete"
+    if not (complete and draws is None):
         require_model(run, model)
     function = load_function(model) if model is not None else None
     from bnnzoo.inference import resume as go_on
+    from bnnzoo.inference.extending import check_draws
+    from bnnzoo.inference.run import read_spec
+
+    planned = read_spec(run).inference.draws
+    finished = check_draws(run, draws, planned) == planned and complete
 
     if speaks and not as_json:
         console().print(f"{run}: already finished" if finished else f"Going on with {run}")

@@ -24,7 +24,8 @@ from bnnzoo.cli import (
     tuning,
 )
 from bnnzoo.cli.errors import guarded
-from bnnzoo.errors import UnknownNameError
+from bnnzoo.cli.options import written
+from bnnzoo.errors import UnknownNameError, written_as
 
 
 class Group(TyperGroup):
@@ -105,4 +106,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     command = typer.main.get_command(app)
     # Not standalone: typer would draw boxes around errors and print tracebacks of its own.
-    return guarded(lambda: command.main(given, prog_name="bnnzoo", standalone_mode=False))
+    with written_as(written):
+        return guarded(lambda: command.main(given, prog_name="bnnzoo", standalone_mode=False))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bnnzoo.errors import OptionError
+from bnnzoo.errors import OptionError, written_as
 
 
 def _flag(panel: str, help_text: str, *names: str, metavar: str | None = None) -> Any:
@@ -33,7 +35,11 @@ TargetFlag = Annotated[
 ]
 TaskFlag = Annotated[
     str | None,
-    _flag(DATA, "regression or classification; default by the target.", metavar="TASK"),
+    _flag(
+        DATA,
+        "regression or classification; default by the likelihood that is named, or the target.",
+        metavar="TASK",
+    ),
 ]
 ModelFlag = Annotated[
     str | None,
@@ -199,6 +205,40 @@ def make_tree(
             raise OptionError(f"{config}: {section} = {part!r}: a section is expected")
         part[option] = read_value(value) if flag in NUMBERS else value
     return override(tree, assignments)
+
+
+def written(section: str, option: str, value: Any) -> str:
+    """An option as a command line has it: what messages write it with.
+
+    Args:
+        section: of a run's file.
+        option: its name.
+        value: what to set it to; a list of one is that one.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    for flag, place in PLACES.items():
+        if place == (section, option):
+            return f"--{flag.replace('_', '-')} {shlex.quote(str(value))}"
+    return f"--set {shlex.quote(f'{section}.{option}={value}')}"
+
+
+@contextmanager
+def written_in(own: str) -> Iterator[None]:
+    """Within it, messages write options of an inference as those of a section of its own.
+
+    What an estimator or a tuner makes of a backend has the backend's options, under their name.
+
+    Args:
+        own: the section.
+    """
+
+    def writer(section: str, option: str, value: Any) -> str:
+        flagged = (section, option) in PLACES.values()
+        return written(own if section == "inference" and not flagged else section, option, value)
+
+    with written_as(writer):
+        yield
 
 
 def without_inference(given: Mapping[str, Any]) -> dict[str, Any]:

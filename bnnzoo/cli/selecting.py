@@ -57,7 +57,8 @@ def select(
 
     data, models = plan_grid(tree, axes)
     progress = not (no_progress or as_json)
-    found = choose(models, data, method, seed=seed, dtype=dtype, progress=progress, **own)
+    with o.written_in(SECTION):
+        found = choose(models, data, method, seed=seed, dtype=dtype, progress=progress, **own)
     if out is not None:
         found.save(out)
     if as_json:
@@ -108,6 +109,8 @@ def _show(found: Selection, data: str) -> None:
     out = console()
     out.print(f"{counted(len(found.candidates), 'model')} on {data}, {seconds(found.seconds)}")
     numbers = ("log evidence", "behind", "probability", "95 %")
+    from bnnzoo.inference.selection import DOUBTFUL
+
     made = table("model", *numbers, "", numbers=numbers, wraps="model")
     for c in found.candidates:
         if c.evidence is None:
@@ -119,7 +122,7 @@ def _show(found: Selection, data: str) -> None:
             c.name,
             c.evidence.written(original_units=True),
             f"{c.behind:.2f}",
-            f"{c.probability:.3f}",
+            f"{c.probability:.3f}" + (f" {DOUBTFUL}" if c.doubts else ""),
             f"{low:.3f} to {high:.3f}" if c.evidence.standard_error > 0 else "-",
             same,
         )
@@ -128,5 +131,7 @@ def _show(found: Selection, data: str) -> None:
     assert first is not None
     out.print(f"\nNats, targets in their own units; {first.kind}. Wrong when: {first.cautions}.")
     out.print(f"Cost: {found.gradients:,} gradients.")
+    for line, who in found.doubts.items():
+        out.print(f"{DOUBTFUL} {'; '.join(who)}: {line}.")
     for line in found.warnings:
         out.print(f"Warning: {line}.")

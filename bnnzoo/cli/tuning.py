@@ -54,17 +54,18 @@ def tune(
     from bnnzoo.inference import tune as search
 
     planned = plan(tree)
-    found = search(
-        planned.model,
-        planned.data,
-        method,
-        groups=groups,
-        noise=not keep_noise,
-        seed=seed,
-        dtype=dtype,
-        progress=not (no_progress or as_json),
-        **own,
-    )
+    with o.written_in(SECTION):
+        found = search(
+            planned.model,
+            planned.data,
+            method,
+            groups=groups,
+            noise=not keep_noise,
+            seed=seed,
+            dtype=dtype,
+            progress=not (no_progress or as_json),
+            **own,
+        )
     found.save(out)
     if as_json:
         shown = {name: value for name, value in vars(found).items() if name != "model"}

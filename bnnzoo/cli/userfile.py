@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bnnzoo.errors import InputError, RunError, UnknownNameError, hint
+from bnnzoo.errors import InputError, RunError, UnknownNameError, hint_file
 
 
 def load_function(reference: str) -> Callable[..., Any]:
@@ -24,7 +24,7 @@ def load_function(reference: str) -> Callable[..., Any]:
     path = Path(file)
     if not path.is_file():
         beside = (p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else ()
-        raise InputError(f"no such file: {path}{hint(path.name, beside)}")
+        raise InputError(f"no such file: {path}{hint_file(path, beside)}")
     if not name:
         raise InputError(f"{reference}: name the function as well, as in {path.name}:model")
     module = _imported(path)

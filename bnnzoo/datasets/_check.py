@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bnnzoo.errors import DataError
+from bnnzoo.errors import DataError, setting
 
 COUNTED = "(rows count from 0)"
 
@@ -102,7 +102,7 @@ def as_labels(values: Any, what: str) -> np.ndarray:
             row = int(np.argmax(bad))
             raise DataError(
                 f"{what} is {y[row]} in row {row} {COUNTED}; labels are whole numbers or text"
-                " (task='regression' takes fractions)"
+                f" ({setting('data', 'task', 'regression')} takes fractions)"
             )
         y = y.astype(np.int64)
     if y.dtype.kind not in "biuU":

@@ -17,6 +17,7 @@ from bnnzoo.datasets._encoding import TableEncoding
 from bnnzoo.datasets._frame import encode_new_frame
 from bnnzoo.datasets._read_frame import is_frame
 from bnnzoo.datasets._scaling import Scaling
+from bnnzoo.datasets._where import Where
 from bnnzoo.errors import CorruptRunError, DataError
 
 Task = Literal["regression", "classification"]
@@ -48,6 +49,8 @@ class Dataset:
         source: the options that :func:`load_dataset` made it with, defaults included; empty for
             arrays. With ``name`` it repeats the data set.
         encoding: how the columns of a table became features; None for arrays.
+        places: where training and test rows stand in the file they are from, for messages; None
+            for arrays, and of a run that is read again.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Dataset:
     truth: Mapping[str, np.ndarray] | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
     encoding: TableEncoding | None = None
+    places: tuple[Where, Where] | None = None
 
     def __post_init__(self) -> None:
         for name in ARRAYS:
@@ -100,6 +104,17 @@ class Dataset:
     def test_rows(self) -> int:
         """Number of test rows, 0 where there are none."""
         return 0 if self.x_test is None else self.x_test.shape[0]
+
+    def place(self, row: int, test: bool = False) -> str:
+        """Where a row stands, for messages: ``t.csv: line 3``, or its number among its rows.
+
+        Args:
+            row: its number, counted from 0.
+            test: of the test rows.
+        """
+        if self.places is not None:
+            return self.places[test](row)
+        return f"row {row} of its {'test' if test else 'training'} rows (counted from 0)"
 
     @cached_property
     def scaling(self) -> Scaling:

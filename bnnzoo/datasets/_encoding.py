@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bnnzoo.datasets._table import Kind, Table, column_of, number_text
-from bnnzoo.errors import DataError, hint
+from bnnzoo.errors import DataError, hint, setting
 
 _LISTED = 8  # lines of one sort before the rest is only counted
 
@@ -158,7 +158,8 @@ def fit_encoding(
         missing = table.cells[name].missing
         if missing.any() and not impute:
             place = table.place(int(np.argmax(missing)), name)
-            raise DataError(f"{place} is missing; missing='impute' fills such values in")
+            remedy = setting("data", "missing", "impute")
+            raise DataError(f"{place} is missing; {remedy} fills such values in")
         if missing[train].all():
             raise DataError(f"{table.name}: column {name!r} has no value in any training row")
         column = _fit_column(table, name, kind, train, impute)

@@ -21,6 +21,7 @@ from bnnzoo.datasets._read_frame import read_parquet
 from bnnzoo.datasets._split import SplitOptions, split_classes, split_rows
 from bnnzoo.datasets._table import Table
 from bnnzoo.datasets._target import choose_targets, read_targets
+from bnnzoo.datasets._where import Where
 from bnnzoo.errors import DataError, DataWarning, InputError, UnknownNameError
 
 TEXT = (".csv", ".tsv")
@@ -111,6 +112,7 @@ def load_table(path: Path, options: TableOptions) -> Dataset:
         train, test = split_rows(table.rows, options.test_size, options.seed)
     if not len(test):
         train = np.arange(table.rows)
+    assert isinstance(table.where, Where)  # what files are read into; only frames are joined
     impute = options.missing == "impute"
     encoding, encoded = fit_encoding(table, kinds, train, impute, passed_over)
     x = encoding.encode(table)
@@ -125,6 +127,7 @@ def load_table(path: Path, options: TableOptions) -> Dataset:
         feature_names=encoding.feature_names,
         target_names=targets,
         warnings=[*table.said, *said, *inferred, *encoded],
+        places=(table.where.of(train), table.where.of(test)),
     )
     return replace(made, encoding=encoding)
 

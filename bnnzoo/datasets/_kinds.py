@@ -16,7 +16,7 @@ from bnnzoo.datasets._table import (
     is_boolean,
     needed,
 )
-from bnnzoo.errors import DataError
+from bnnzoo.errors import DataError, setting
 
 MOST_CATEGORIES = 50
 """A text column with more different values is a name or a note."""
@@ -47,7 +47,9 @@ def infer_kind(table: Table, column: str, categorical: Collection[str] = ()) -> 
         return "text"
     if cells.numeric:
         return "boolean" if cells.cell == "boolean" else "number"
-    kind = kind_of_texts(table, column, f"categorical=[{column!r}] takes the column as text")
+    kind = kind_of_texts(
+        table, column, f"{setting('data', 'categorical', [column])} takes the column as text"
+    )
     if kind == "text":
         _refuse_names(table, column)
     return kind
@@ -96,5 +98,6 @@ def _refuse_names(table: Table, column: str) -> None:
     if count > MOST_CATEGORIES or count == len(values) > 2:
         raise DataError(
             f"{table.name}: column {column!r} holds {count} different texts in {len(values)} rows;"
-            f" leave it out (drop), or take it as {count} columns of 0 and 1 (categorical)"
+            f" leave it out ({setting('data', 'drop', [column])}), or take it as {count} columns of"
+            f" 0 and 1 ({setting('data', 'categorical', [column])})"
         )

@@ -7,16 +7,18 @@ from typing import Any, cast
 
 import numpy as np
 
-from bnnzoo.datasets._check import as_array, as_inputs, as_labels, as_targets
+from bnnzoo.datasets._check import COUNTED, as_array, as_inputs, as_labels, as_targets
 from bnnzoo.datasets._dataset import SCALES, TASKS, Dataset, Scale, Task, column_names
 from bnnzoo.datasets._encoding import TableEncoding
 from bnnzoo.datasets._frame import encode_frames
 from bnnzoo.datasets._read_frame import is_frame
 from bnnzoo.datasets._scaling import constant_columns
-from bnnzoo.errors import DataError, OptionError, hint
+from bnnzoo.datasets._where import Where
+from bnnzoo.errors import DataError, OptionError, hint, setting
 
 _RARE = 0.2  # of an equal share: a class with less is warned of
 _FARTHEST = 1e3  # spans of all other values, at which one value is taken for a mistake
+_COUNTED = f" {COUNTED}"
 _LISTED = 8  # constant features named in a warning before it only counts the rest
 
 
@@ -36,6 +38,7 @@ def make_dataset(
     categorical: Collection[str] = (),
     warnings: Iterable[str] = (),
     truth: Mapping[str, np.ndarray] | None = None,
+    places: tuple[Where, Where] | None = None,
 ) -> Dataset:
     """A data set from arrays or data frames, checked, in original units.
 
@@ -60,6 +63,7 @@ def make_dataset(
         class_names: every class in the order of its number; y then holds these numbers or names.
         warnings: lines of the loader, to be said to the user.
         truth: arrays that generated the data.
+        places: where training and test rows stand in a file, for messages; None: by their numbers.
 
     Returns:
         The data set. The inputs are copied, never changed.
@@ -112,10 +116,12 @@ def make_dataset(
     _refuse_unequal_rows("", made_x, made_y)
     if made_x_test is not None and made_y_test is not None:
         _refuse_unequal_rows("_test", made_x_test, made_y_test)
-    said += _constants(made_x, features, "feature") + _flattened(made_x, features, "feature")
+    where = places[0] if places else Where("training row", range(len(made_x)), _COUNTED)
+    said += _constants(made_x, features, "feature")
+    said += _flattened(made_x, features, "feature", where)
     if task == "regression":
         wide = made_y.reshape(len(made_y), -1)
-        said += _constants(wide, targets, "target") + _flattened(wide, targets, "target")
+        said += _constants(wide, targets, "target") + _flattened(wide, targets, "target", where)
     return Dataset(
         name=name,
         x=made_x,
@@ -130,6 +136,7 @@ def make_dataset(
         warnings=tuple(said),
         truth=truth,
         encoding=encoding,
+        places=places,
     )
 
 
@@ -163,7 +170,8 @@ def _infer_task(y: Any) -> tuple[str, list[str]]:
         kind = np.array(values.tolist()).dtype.kind
     if kind in "iu":
         said = f"y holds whole numbers, taken as {len(np.unique(values))} classes"
-        return "classification", [f"{said}; task='regression' takes them as numbers"]
+        numbers = setting("data", "task", "regression")
+        return "classification", [f"{said}; {numbers} takes them as numbers"]
     return ("regression" if kind == "f" else "classification"), []
 
 
@@ -236,7 +244,7 @@ def _constants(values: np.ndarray, names: tuple[str, ...], what: str) -> list[st
     return [f"{len(named)} {what}s are constant in the training rows: {listed}{more}"]
 
 
-def _flattened(values: np.ndarray, names: tuple[str, ...], what: str) -> list[str]:
+def _flattened(values: np.ndarray, names: tuple[str, ...], what: str, where: Where) -> list[str]:
     """Columns in which one value is so far out that scaled ones would be alike but for it."""
     said = []
     for column, name in enumerate(names if len(values) >= 10 and values.ndim == 2 else ()):
@@ -245,7 +253,7 @@ def _flattened(values: np.ndarray, names: tuple[str, ...], what: str) -> list[st
         rest = np.ptp(np.delete(one, far))
         if 0 < rest * _FARTHEST < abs(one[far] - np.median(one)):
             said.append(
-                f"{what} {name!r} is {one[far]:g} in training row {far} (rows count from 0), where "
-                f"all others span {rest:.3g}: scaled by it they are alike; is it a mistake?"
+                f"{what} {name!r} is {one[far]:g} in {where(far)}, where all others "
+                f"span {rest:.3g}: scaled by it they are alike; is it a mistake?"
             )
     return said

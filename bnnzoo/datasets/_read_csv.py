@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from bnnzoo.datasets._table import Cells, Table, parse_number, unique_names
-from bnnzoo.errors import DataError, InputError, hint
+from bnnzoo.datasets._where import Where
+from bnnzoo.errors import DataError, InputError, hint_file
 
 MISSING = frozenset(
     ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "null", "NULL", "None")
@@ -68,7 +69,7 @@ def read_csv(path: Path, separator: str | None = None, decimal: str = ".") -> Ta
         name=str(path),
         cells=columns,
         rows=len(starts),
-        where=lambda row: f"{path}: line {starts[row]}",
+        where=Where(f"{path}: line", starts),
         said=tuple(said),
     )
 
@@ -79,7 +80,7 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         same = path.parent.glob(f"*{path.suffix}") if path.parent.is_dir() else ()
-        raise InputError(f"no such file: {path}{hint(path.name, (p.name for p in same))}") from None
+        raise InputError(f"no such file: {path}{hint_file(path, (p.name for p in same))}") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from bnnzoo.datasets._read_csv import read_bytes
 from bnnzoo.datasets._table import EXACT, Cells, Table, refuse_inexact, unique_names
+from bnnzoo.datasets._where import Where
 from bnnzoo.errors import BnnzooError, DataError, InputError
 
 if TYPE_CHECKING:
@@ -70,11 +71,7 @@ def table_of_frame(frame: pd.DataFrame, name: str, first: int = 0) -> Table:
         raise DataError(f"{name} has no columns")
     if not len(frame):
         raise DataError(f"{name} has no rows")
-    counted = "" if first else " (from 0)"
-
-    def where(row: int) -> str:
-        return f"{name}: row {row + first}{counted}"
-
+    where = Where(f"{name}: row", range(first, first + len(frame)), "" if first else " (from 0)")
     table = Table(name, {}, len(frame), where)
     columns = {column: _cells(table, column, frame.iloc[:, k]) for k, column in enumerate(names)}
     return Table(name, columns, len(frame), where)

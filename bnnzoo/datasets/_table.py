@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from bnnzoo.errors import DataError, hint
+from bnnzoo.errors import DataError, hint, setting
 
 Cell = Literal["written", "text", "category", "number", "boolean"]
 """What a source says of a column: ``written`` is a text file, where numbers are text too."""
@@ -168,9 +168,10 @@ def has_decimal_comma(text: str) -> bool:
 
 def needed(text: str, decimal: str = ".") -> str:
     """What to say of a text that is no number."""
+    commas = setting("data", "decimal", ",")
     if decimal == "," and parse_number(text) is not None:
-        return "a number is needed (decimal=',' is set, for new rows as well)"
-    remedy = " (with decimal commas: decimal=',')" if has_decimal_comma(text) else ""
+        return f"a number is needed ({commas} is set, for new rows as well)"
+    remedy = f" (with decimal commas: {commas})" if has_decimal_comma(text) else ""
     return f"a number is needed{remedy}"
 
 

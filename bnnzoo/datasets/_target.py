@@ -9,7 +9,7 @@ import numpy as np
 from bnnzoo.datasets._dataset import Task
 from bnnzoo.datasets._kinds import kind_of_texts
 from bnnzoo.datasets._table import EXACT, Kind, Table, is_whole
-from bnnzoo.errors import DataError, UnknownNameError
+from bnnzoo.errors import DataError, UnknownNameError, setting
 
 _MOST_CLASSES = 10  # whole numbers with more different values are a quantity
 
@@ -83,7 +83,8 @@ def _is_classes(table: Table, name: str) -> bool:
     cells = table.cells[name]
     kind: Kind | str = cells.cell if cells.numeric or cells.cell == "category" else ""
     if not kind:
-        kind = kind_of_texts(table, name, "task='classification' takes the column as labels")
+        remedy = f"{setting('data', 'task', 'classification')} takes the column as labels"
+        kind = kind_of_texts(table, name, remedy)
     if kind != "number":
         count = len(set(table.texts(name)))
         if count == table.rows > 2:
@@ -113,7 +114,7 @@ def _labels(table: Table, name: str) -> np.ndarray:
             place = table.place(int(np.argmax(broken)), name)
             raise DataError(
                 f"{place} is {texts[np.argmax(broken)]}; labels are whole numbers or text"
-                " (task='regression' takes fractions)"
+                f" ({setting('data', 'task', 'regression')} takes fractions)"
             )
         labels = numbers.astype(np.int64)
     else:

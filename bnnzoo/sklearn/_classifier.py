@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from bnnzoo.errors import DataError
+from bnnzoo.errors import DataError, InputError, hint
 from bnnzoo.sklearn import _defaults
 from bnnzoo.sklearn._base import BaseBNN
 
@@ -151,3 +151,28 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         """
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
+
+    def log_prob(self, X: Any, y: Any) -> np.ndarray:
+        """Log probability of labels under the predictive mixture over draws.
+
+        Args:
+            X: rows ``(row, feature)``.
+            y: labels ``(row,)``, each one of ``classes_``.
+
+        Returns:
+            ``(row,)``, nats. Its mean is what ``scoring="neg_log_loss"`` gives.
+
+        Raises:
+            InputError: not one label a row.
+            DataError: a label that is none of ``classes_``.
+        """
+        prediction = self._prediction(X)
+        y = np.asarray(y)
+        if y.shape != (prediction.rows,):
+            raise InputError(f"y has shape {y.shape}; {(prediction.rows,)} is needed")
+        number = {label: k for k, label in enumerate(self.classes_.tolist())}
+        for row, label in enumerate(y.tolist()):
+            if label not in number:
+                near = hint(str(label), map(str, number))
+                raise DataError(f"y is {label!r} in row {row}, which is no class{near}")
+        return prediction.log_prob(np.array([number[label] for label in y.tolist()]))

@@ -15,7 +15,7 @@ from bnnzoo.store._checkpoint import (
 )
 from bnnzoo.store._files import write_bytes
 from bnnzoo.store._manifest import FORMAT, file_hashes, read_manifest, verify, write_manifest
-from bnnzoo.store._prepare import discard_unstarted, prepare, replace_spec, sweep
+from bnnzoo.store._prepare import discard_unstarted, look, prepare, replace_spec, sweep
 from bnnzoo.store._stream import Stream
 from bnnzoo.store._tree import open_tree, read_tree, write_tree
 
@@ -26,6 +26,7 @@ __all__ = [
     "file_hashes",
     "load_checkpoint",
     "load_ends",
+    "look",
     "open_tree",
     "prepare",
     "read_manifest",

@@ -59,6 +59,27 @@ def prepare(path: str | Path, spec_toml: str, fingerprint: Mapping[str, str]) ->
             raise
 
 
+def look(path: str | Path, spec_toml: str, fingerprint: Mapping[str, str]) -> State:
+    """What :func:`prepare` would answer, with nothing written.
+
+    Args:
+        path: the run folder, which need not exist.
+        spec_toml: the run's spec.
+        fingerprint: what the spec cannot hold, by name.
+
+    Raises:
+        RunExistsError: it holds another run, or files that are not a run.
+        CorruptRunError: it holds a run that cannot be read.
+        StorageError: it is no folder.
+    """
+    path = Path(path)
+    with storing(path):
+        try:
+            return _found(path, spec_toml, dict(fingerprint))
+        except FileNotFoundError:
+            return "new"
+
+
 def sweep(path: str | Path) -> None:
     """Remove what a killed process was writing in the run folder ``path``."""
     for item in Path(path).iterdir():
@@ -94,7 +115,21 @@ def discard_unstarted(path: str | Path) -> None:
 
 def _claim(path: Path, spec_toml: str, fingerprint: dict[str, str]) -> State:
     sweep(path)
-    names = {item.name for item in path.iterdir()}
+    state = _found(path, spec_toml, fingerprint)
+    if state != "new":
+        return state
+    try:
+        replace_spec(path, spec_toml)
+        write_manifest(path, {"state": "running", "fingerprint": fingerprint})
+    except BaseException:
+        remove(path / RUN_FILE)
+        remove(path / MANIFEST_FILE)
+        raise
+    return "new"
+
+
+def _found(path: Path, spec_toml: str, fingerprint: dict[str, str]) -> State:
+    names = {item.name for item in path.iterdir() if not item.name.startswith(TEMPORARY)}
     if not names & _OURS and names:
         raise RunExistsError(
             f"{path} holds files that are not a run ({sorted(names)[0]!r}); choose another folder"
@@ -109,13 +144,6 @@ def _claim(path: Path, spec_toml: str, fingerprint: dict[str, str]) -> State:
         return "complete" if manifest.get("state") == "complete" else "resumable"
     if names - {RUN_FILE}:  # draws are only ever written under a manifest
         raise CorruptRunError(f"{path / MANIFEST_FILE} is missing")
-    try:
-        replace_spec(path, spec_toml)
-        write_manifest(path, {"state": "running", "fingerprint": fingerprint})
-    except BaseException:
-        remove(path / RUN_FILE)
-        remove(path / MANIFEST_FILE)
-        raise
     return "new"
 
 

@@ -16,7 +16,7 @@ from jax.tree_util import register_dataclass
 from jax.typing import ArrayLike
 from pydantic import Field
 
-from bnnzoo.errors import InputError
+from bnnzoo.errors import InputError, setting
 from bnnzoo.inference import spectra
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.climbing import climb_step, lbfgs
@@ -318,14 +318,15 @@ class Laplace(Backend):
         if not remaining <= UNCONVERGED_NATS:
             message = (
                 f"no mode: a Newton step would still gain about {remaining:.3g} nats; raise "
-                "warmup, or take dtype='float64' (a prior with a kink, as 'laplace', has no "
-                "smooth mode)"
+                f"warmup, or take {setting('inference', 'dtype', 'float64')} (a prior with a kink, "
+                "as 'laplace', has no smooth mode)"
             )
             found.append(Flag("unconverged", message))
         if flat:
             message = (
                 f"the curvature is not positive definite: {flat:.0f} directions were given the "
-                "precision of their prior; raise warmup, or take curvature='ggn'"
+                "precision of their prior; raise warmup, or take "
+                + setting("inference", "curvature", "ggn")
             )
             found.append(Flag("warning", message))
         if clipped > CLIPPED:
@@ -339,7 +340,8 @@ class Laplace(Backend):
             if self.refit != "none" and abs(math.log(factor)) > 0.49 * WIDEST:
                 message = (
                     f"refitting the {name} ran to the end of its range (standard deviation times "
-                    f"{factor:.3g}): the evidence has no maximum; take refit='none'"
+                    f"{factor:.3g}): the evidence has no maximum; take "
+                    + setting("inference", "refit", "none")
                 )
                 found.append(Flag("warning", message))
         return found

@@ -64,7 +64,9 @@ class LaplaceEvidence(Estimator):
             "log_arrangements": arrangements,
             "with_all_arrangements": float(values[best]) + arrangements,
         }
-        warnings = tuple(flag.message for chain, flag in chains.flags if chain == best)
+        said = [flag.message for chain, flag in chains.flags if chain == best]
+        # What a run calls warmup is called steps here.
+        warnings = tuple(message.replace("raise warmup", "raise steps") for message in said)
         spent = [chains.stats, chains.warmup_stats]
         gradients = sum(
             sampler.gradients({name: v[c] for name, v in stats.items()})

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from pydantic import Field
 
-from bnnzoo.errors import InputError, RunError
+from bnnzoo.errors import InputError, RunError, setting
 from bnnzoo.inference.backends.laplace import Laplace
 from bnnzoo.inference.curvature import GGN, bytes_of_matrix
 from bnnzoo.inference.evidence import Estimate, Estimator
@@ -169,7 +169,8 @@ class LaplaceNtk(Estimator):
             totals.append(total.value)
         if not np.isfinite(values).any():
             raise RunError(
-                "laplace-ntk: no climb ended at a point with a finite bound; take dtype='float64'"
+                "laplace-ntk: no climb ended at a point with a finite bound; take "
+                + setting("inference", "dtype", "float64")
             )
         best = int(np.nanargmax(values))
         diagnostics: dict[str, Any] = {

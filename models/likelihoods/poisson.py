@@ -81,9 +81,9 @@ class Poisson(Likelihood):
 
     def bind(self, data: Dataset) -> Poisson:
         """With the offset read off the training counts."""
-        for which, rows, y in (("y", "training", data.y), ("y_test", "test", data.y_test)):
+        for which, test, y in (("y", False, data.y), ("y_test", True, data.y_test)):
             if y is not None:
-                _refuse_other_than_counts(f"{which} of data set {data.name!r}", rows, y)
+                _refuse_other_than_counts(which, data, test, y)
         if self.offset is not None:
             return self
         mean = data.y.mean(0)
@@ -91,13 +91,13 @@ class Poisson(Likelihood):
         return replace(self, offset=offset)
 
 
-def _refuse_other_than_counts(what: str, rows: str, y: np.ndarray) -> None:
+def _refuse_other_than_counts(which: str, data: Dataset, test: bool, y: np.ndarray) -> None:
     wrong = (y < 0) | (y != np.round(y))
     if wrong.any():
-        index = tuple(np.argwhere(wrong)[0])
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise DataError(
-            f"likelihood 'poisson' needs counts (0, 1, 2, ...): {what} is {y[index]:g} in row "
-            f"{index[0]} of its {rows} rows (counted from 0)"
+            f"likelihood 'poisson' needs counts (0, 1, 2, ...): {which} of data set {data.name!r} "
+            f"is {y[index]:g} in {data.place(index[0], test)}"
         )
 
 

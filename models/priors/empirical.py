@@ -154,8 +154,8 @@ def empirical(options: EmpiricalOptions) -> Empirical:
     """The prior of these options."""
     if not options.laws:
         raise OptionError(
-            "prior 'empirical' needs the laws that bnnzoo.weight_statistics finds for a network "
-            "and data: model = bnnzoo.weight_statistics(model, data).model"
+            "prior 'empirical' needs the laws that bnnzoo.weight_statistics, in Python, finds for "
+            "a network and data"
         )
     laws = options.laws.values()
     shapes = tuple(float(getattr(w, SHAPES.get(w.family, ""), None) or 0.0) for w in laws)

@@ -194,7 +194,7 @@ def gp_matched(options: GPMatchedOptions) -> GPMatched:
     if not options.widths:
         raise OptionError(
             "prior 'gp-matched' needs the widths that bnnzoo.match_prior finds for a network and a "
-            "process: model = bnnzoo.match_prior(model, data, process='rbf').model"
+            "process: bnnzoo.match_prior in Python, bnnzoo match-prior in a shell"
         )
     for name, variant in OWN.items():
         if getattr(options, name) and options.variant != variant:

@@ -125,8 +125,8 @@ def grouped_gaussian(options: GroupedGaussianOptions) -> GroupedGaussian:
     """The prior of these options."""
     if not options.widths:
         raise OptionError(
-            "prior 'grouped-gaussian' needs widths by parameter path, as bnnzoo.tune finds them: "
-            "model = bnnzoo.tune(model, data).model"
+            "prior 'grouped-gaussian' needs widths by parameter path, as tuning finds them: "
+            "bnnzoo.tune in Python, bnnzoo tune in a shell"
         )
     widths: dict[str, Any] = {
         path: given.array() if isinstance(given, Widths) else float(given)

@@ -82,6 +82,29 @@ def test_plan_fills_in_what_is_left_out():
     assert plan({"data": {"name": "gap"}}).spec.inference.warmup == 1000
 
 
+@pytest.mark.parametrize(
+    ("values", "likelihood", "task"),
+    [
+        ("0123456789", "poisson", "regression"),  # ten values: by themselves classes
+        ([f"{k}" for k in range(40)], "categorical", "classification"),
+        ("aabc1bb2cc", "categorical", "classification"),  # text and numbers: no telling
+        ("0123456789", "categorical", "classification"),
+    ],
+)
+def test_a_likelihood_that_is_named_decides_the_task_of_a_table(tmp_path, values, likelihood, task):
+    file = tmp_path / "t.csv"
+    file.write_text("a,y\n" + "".join(f"{i},{values[i % len(values)]}\n" for i in range(80)))
+    tree = {"data": {"name": str(file)}, "likelihood": {"name": likelihood}}
+    planned = plan(tree)
+    assert planned.data.task == task
+    said = f"no task given: {task}"
+    assert [line.startswith(said) for line in planned.data.warnings].count(True) == 1
+    assert plan(planned.spec).data.hash == planned.data.hash  # as run.toml has it
+    if likelihood == "poisson":
+        with pytest.raises(BnnzooError, match="'poisson' is for regression"):
+            plan({**tree, "data": {"name": str(file), "task": "classification"}})
+
+
 def test_folder_is_a_function_of_what_is_run(tmp_path):
     folder = plan(TREE).folder(tmp_path)
     assert folder.parent == tmp_path

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 
 import bnnzoo as bz
 from bnnzoo.cli import main
-from bnnzoo.errors import BnnzooError
+from bnnzoo.cli.options import make_tree
+from bnnzoo.errors import BnnzooError, DataError
 
 FIT = ["fit", "--dataset", "diabetes", "--out", "out"]
 
@@ -26,11 +29,13 @@ def refused(tmp_path, monkeypatch, capfd):
     """Run a command that must be refused, in an empty folder; gives the line it prints."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object, leaves: bool = False) -> str:
+    def run(*arguments: object, leaves: bool = False, silent: bool = False) -> str:
         capfd.readouterr()
         before, folders = snapshot(tmp_path), {p for p in tmp_path.rglob("*") if p.is_dir()}
         code = main([str(a) for a in arguments])
-        lines = capfd.readouterr().err.splitlines()
+        printed = capfd.readouterr()
+        lines = printed.err.splitlines()
+        assert not (silent and printed.out)
         assert code == 2, lines
         assert len(lines) == 1, lines
         assert lines[0].startswith("bnnzoo: ")
@@ -254,8 +259,31 @@ def test_model_files(refused):
     assert "not a function" in refused(*FIT, "--model", "fine.py:number")
     assert "name the function" in refused(*FIT, "--model", "fine.py")
     assert "did you mean 'fine.py'" in refused(*FIT, "--model", "fin.py:regression")
+    assert refused(*FIT, "--model", "own.py:regression") == "bnnzoo: no such file: own.py"
     own = refused(*FIT, "--model", "fine.py:regression", "--prior", "laplace")
     assert "leave [prior] out" in own
+
+
+ADVICE = {  # what must be typed, and what the same is in Python
+    "a,y\n1,0.5\n,1.5\n3,2.5\n": ("--set data.missing=impute", "missing='impute'"),
+    "a b,y\n1,0.5\n2,1.5\nx,2.5\n": ("--set 'data.categorical=a b'", r"categorical=\['a b'\]"),
+    "a,y\n1,0\n2,1\n3,?\n": ("--task classification", "task='classification'"),
+}
+
+
+@pytest.mark.parametrize("content", ADVICE)
+def test_advice_is_what_is_typed_where_it_is_read(content, refused):
+    Path("t.csv").write_text(content)
+    typed, python = ADVICE[content]
+    line = refused("fit", "--dataset", "t.csv", "--out", "out")
+    assert f"; {typed} " in line
+    assert not re.search(python, line)
+    with pytest.raises(DataError, match=f"; {python} "):
+        bz.load_dataset("t.csv")
+    flag, value = shlex.split(typed)
+    place = value if flag == "--set" else f"data.{flag.removeprefix('--')}={value}"
+    options = make_tree(None, {}, [place])["data"]
+    assert len(bz.load_dataset("t.csv", test_size=0.0, **options).y) == 3  # good advice
 
 
 # -- predictions -------------------------------------------------------------------------------
@@ -294,8 +322,15 @@ def test_rows_to_predict_must_match(tiny, refused):
 
 
 def test_out_that_holds_another_run(tiny, refused):
-    line = refused(*tiny.arguments, "--seed", "5")
+    line = refused(*tiny.arguments, "--seed", "5", silent=True)
     assert f"{tiny.folder} holds a different run: inference.seed is 0 there and 5 here" in line
+
+
+def test_fewer_draws_than_a_run_has(tiny, refused):
+    before = snapshot(tiny.folder)
+    line = refused("resume", tiny.folder, "--draws", "19", silent=True)
+    assert "draws = 19" in line and "one of 20 a chain" in line
+    assert snapshot(tiny.folder) == before
 
 
 def test_out_that_holds_this_run_is_reused(tiny, capfd):
@@ -310,10 +345,10 @@ def test_out_that_holds_this_run_is_reused(tiny, capfd):
 def test_out_that_is_no_run(tiny, refused):
     Path("full").mkdir()
     Path("full/precious.txt").write_text("mine")
-    line = refused(*tiny.arguments, "--out", "full")
+    line = refused(*tiny.arguments, "--out", "full", silent=True)
     assert "full holds files that are not a run ('precious.txt')" in line
     assert "cannot write full/precious.txt" in refused(
-        *tiny.arguments, "--out", "full/precious.txt"
+        *tiny.arguments, "--out", "full/precious.txt", silent=True
     )
     line = refused(*tiny.arguments, "--out", "full/precious.txt/run")
     assert "cannot write full/precious.txt/run: a part of the path is a file" in line

@@ -12,6 +12,10 @@ import pytest
 import bnnzoo
 from bnnzoo.cli import doctor, main
 from bnnzoo.cli.main import app
+from bnnzoo.cli.options import written, written_in
+from bnnzoo.cli.selecting import _show
+from bnnzoo.errors import setting, written_as
+from bnnzoo.inference import Selection
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
@@ -367,7 +371,7 @@ def test_tune_writes_a_model_that_fit_takes(run):
     assert "prior" in run("evidence", *again, "--method", "exact")
 
 
-def test_select_reads_a_grid_from_a_file(run, tmp_path):
+def test_select_reads_a_grid_from_a_file(run, tmp_path, capfd):
     (tmp_path / "grid.toml").write_text(
         '[data]\nname = "gap"\nn = 30\n[network]\nwidths = []\n[grid]\nprior.std = [0.1, 1]\n'
         '[likelihood]\nnoise = "fixed"\nnoise_std = 0.3\n[estimator]\nover = "weights"\n'
@@ -375,6 +379,22 @@ def test_select_reads_a_grid_from_a_file(run, tmp_path):
     config = ("--config", tmp_path / "grid.toml")
     found = json.loads(run("select", *config, "--method", "exact", "--json"))
     assert {c["name"] for c in found["candidates"]} == {"std 0.1", "std 1"}
+    # As if one had gone wrong: marked in the table, with its reason below.
+    found["candidates"][1]["evidence"]["warnings"] = ["no mode"]
+    name = found["candidates"][1]["name"]
+    _show(Selection.from_dict(found), "gap")
+    said = capfd.readouterr().out.splitlines()
+    marked = [line for line in said if " ! " in line and not line.startswith("!")]
+    assert [line.startswith(name) for line in marked] == [True]
+    assert f"! {name}: no mode." in said
+
+
+def test_advice_on_an_estimate_names_the_section_that_has_the_option():
+    with written_as(written), written_in("estimator"):
+        assert setting("inference", "curvature", "ggn") == "--set estimator.curvature=ggn"
+        assert setting("inference", "dtype", "float64") == "--dtype float64"
+        assert setting("data", "missing", "impute") == "--set data.missing=impute"
+    assert setting("inference", "curvature", "ggn") == "curvature='ggn'"
 
 
 @pytest.mark.parametrize(

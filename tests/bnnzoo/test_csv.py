@@ -1,8 +1,11 @@
 """CSV files: what is inferred is said, what cannot be read is named."""
 
+import pickle
+
 import numpy as np
 import pytest
 
+import bnnzoo as bz
 from bnnzoo.datasets import load_dataset, load_inputs
 from bnnzoo.errors import (
     BnnzooError,
@@ -199,6 +202,20 @@ def test_text_is_no_regression_target(write):
     file = write("a,y\n1,u\n2,v\n3,u\n")
     with pytest.raises(DataError, match="column 'y' is 'u'; a number is needed"):
         load_dataset(file, task="regression")
+
+
+def test_a_row_that_cannot_be_modelled_is_named_by_its_line(write):
+    lines = [f"{i},{i % 7}" for i in range(40)]
+    lines[22] = "22,-3"  # behind a header: line 24
+    data = load_dataset(write("\n".join(["a,y", *lines]) + "\n"), task="regression")
+    with pytest.raises(DataError, match=r"y of data set '.*' is -3 in .*t\.csv: line 24$"):
+        bz.make_model(likelihood="poisson").bind(data)
+    copied = pickle.loads(pickle.dumps(data))
+    (row,) = np.flatnonzero(data.y == -3)
+    assert copied.place(int(row)).endswith("line 24")
+    lines[22] = "22,1e9"
+    data = load_dataset(write("\n".join(["a,y", *lines]) + "\n"), task="regression")
+    assert any("'y' is 1e+09 in" in said and "line 24, where" in said for said in data.warnings)
 
 
 def test_a_missing_file_is_named_with_its_nearest(write, tmp_path):

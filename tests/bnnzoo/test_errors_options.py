@@ -1,6 +1,7 @@
 """One clear line for every mistake, with the nearest valid choice."""
 
 import inspect
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from bnnzoo import errors
-from bnnzoo.errors import BnnzooError, OptionError, UnknownNameError, hint, nearest
+from bnnzoo.errors import BnnzooError, OptionError, UnknownNameError, hint, hint_file, nearest
 from bnnzoo.options import Count, Finite, Fraction, Options, Positive, parse_options
 
 NAN, INF = float("nan"), float("inf")
@@ -77,6 +78,15 @@ def test_hint_lists_the_choices_up_to_a_limit():
     assert hint("x", []) == ""
     many = hint("zzz", [f"name{i:02}" for i in range(30)])
     assert many.endswith("name11, ...")
+
+
+@pytest.mark.parametrize(
+    ("given_name", "expected"),
+    [("tabel.csv", "table.csv"), ("table.tsv", "table.csv"), ("t.csv", None), ("abc.csv", None)],
+)
+def test_a_file_has_a_nearest_one_by_its_own_name_and_not_by_its_ending(given_name, expected):
+    said = f"; did you mean {expected!r}?" if expected else ""
+    assert hint_file(Path("data") / given_name, ["table.csv", "xyz.csv", "energy.csv"]) == said
 
 
 def test_unknown_names_say_what_is_known():

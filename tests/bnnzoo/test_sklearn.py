@@ -15,13 +15,14 @@ from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import bnnzoo as bz
 from bnnzoo.api import Plan
-from bnnzoo.errors import InputError, OptionError, UnknownNameError
+from bnnzoo.errors import DataError, InputError, OptionError, UnknownNameError
 from bnnzoo.sklearn import _defaults
 
 LINEAR = {"widths": []}
@@ -271,6 +272,15 @@ def test_classes_keep_their_labels(iris):
     np.testing.assert_array_equal(probabilities, model.run_.predict(x).probabilities)
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(np.exp(model.predict_log_proba(x)), probabilities)
+    given = np.searchsorted(model.classes_, labels)
+    wanted = np.log(probabilities[np.arange(len(x)), given])
+    np.testing.assert_allclose(model.log_prob(x, labels), wanted, atol=1e-5)
+    log_loss = get_scorer("neg_log_loss")(model, x, labels)
+    assert model.log_prob(x, labels).mean() == pytest.approx(log_loss, abs=1e-5)
+    with pytest.raises(DataError, match="y is 'nowhere' in row 0, which is no class; choices"):
+        model.log_prob(x[:1], ["nowhere"])
+    with pytest.raises(InputError, match=r"y has shape \(1,\); \(2,\) is needed"):
+        model.log_prob(x[:2], labels[:1])
     assert model.predict(x).tolist() == model.classes_[probabilities.argmax(1)].tolist()
     assert model.score(x, labels) > 0.9
 

@@ -1,5 +1,7 @@
 """Selection: the order, the probabilities and their errors, and what is said of doubtful ones."""
 
+import dataclasses
+import json
 import math
 import re
 import sys
@@ -86,6 +88,26 @@ def test_what_makes_an_order_doubtful_is_said(first, second, said):
     found = {"a": _evidence(**first), "b": _evidence(**second)}
     assert any(re.search(said, line) for line in doubts(found, {}))
     assert not doubts({"a": _evidence(), "b": _evidence()}, {})
+
+
+def test_an_estimate_that_went_wrong_is_marked_with_its_reason(monkeypatch, tmp_path):
+    _, data, _ = linear(3, 0)
+    whole = Job.run
+
+    def run(job, seed):
+        stuck = ("it never moved",) if job.posterior.model.prior.scale > 10 else ()
+        return dataclasses.replace(whole(job, seed), warnings=stuck)
+
+    monkeypatch.setattr(Job, "run", run)
+    found = bz.select(stds(), data, "exact")
+    assert found.doubts == {"it never moved": ("wide",)}
+    marked = [line for line in str(found).splitlines() if line.endswith(" !")]
+    assert [line.split()[0] for line in marked] == ["wide"]
+    assert "! wide: it never moved" in str(found)
+    found.save(tmp_path / "kept.json")
+    kept = json.loads((tmp_path / "kept.json").read_text())["content"]["candidates"]
+    assert {c["name"]: c["doubts"] for c in kept}["wide"] == ["it never moved"]
+    assert bz.load_evidence(tmp_path / "kept.json").doubts == found.doubts
 
 
 def test_a_candidate_that_fails_is_kept_and_the_others_ranked(monkeypatch):
