@@ -21,6 +21,7 @@ LONG = (
     "infinite.md",
     "priors.md",
     "tables.md",
+    "extending.md",
 )
 """Pages whose examples take long to compile: `make validate` runs them."""
 

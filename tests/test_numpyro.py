@@ -44,6 +44,7 @@ CASES = {
 SLOW = pytest.mark.validate  # seconds of compiling each: one of the two in every run
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("case", ["regression", pytest.param("classes", marks=SLOW)])
 def test_nuts_draws_every_site_and_predictive_takes_the_draws(case):
     made, y, extra = CASES[case]

@@ -122,6 +122,7 @@ def test_a_fit_is_the_fit_of_bnnzoo(regressor):
     np.testing.assert_array_equal(regressor.log_prob(x, y), prediction.log_prob(y))
 
 
+@pytest.mark.validate
 def test_every_parameter_reaches_the_run(tmp_path):
     settings = {
         "network_options": {"widths": [3, 2], "activation": "relu"},
@@ -177,6 +178,7 @@ def test_sizes_that_nobody_gives_are_the_backends_own(monkeypatch, backend, size
     assert (asked[0].chains, asked[0].draws, asked[0].warmup) == sizes
 
 
+@pytest.mark.validate
 def test_an_ensemble_is_not_judged_as_a_chain():
     """Five members a chain have no R-hat; too few steps are said, with what to raise."""
     with warnings.catch_warnings():

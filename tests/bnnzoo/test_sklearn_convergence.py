@@ -29,6 +29,7 @@ def said_by(model: bz.BNNRegressor) -> list[str]:
     return [str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)]
 
 
+@pytest.mark.validate
 def test_a_short_run_is_warned_of_and_its_remedy_helps():
     model = bz.BNNRegressor(
         likelihood="gaussian", network_options={"widths": [8]}, draws=10, warmup=10, random_state=0

@@ -127,6 +127,7 @@ def test_bridges_of_linear_models():
     assert np.all(errors <= 0.1)
 
 
+@pytest.mark.validate
 def test_a_bridge_counts_every_arrangement():
     """Two tanh units, 8 arrangements, by quadrature. Without them log 8 = 2.08 nats are lost."""
     model, data, truth = tanh_unit_pair(0)

@@ -60,6 +60,7 @@ def sample(model, data, T, L, seed, draws, **options):
     )  # fmt: skip
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     "pairs", [TEMPERATURES[1:2], pytest.param(TEMPERATURES, marks=pytest.mark.validate)]
@@ -224,6 +225,7 @@ def test_a_slice_ends_where_the_level_rounds_to_the_value(flat):
     assert (tried == 1).all() if flat else (jnp.abs(after.u).max() < 1e-4)
 
 
+@pytest.mark.validate
 def test_a_chain_that_hardly_turns_is_flagged():
     data = regression_data()
 

@@ -223,6 +223,7 @@ def _exact_terms(data, blocks, order):
     return np.diff(prefixes, prepend=0.0)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("order", ["given", "shuffled"])
 def test_ibis_predicts_each_block(order):
     """Each term within 5 standard errors of the sum, whose error is larger than a term's."""

@@ -150,6 +150,7 @@ def matched():
     )
 
 
+@pytest.mark.validate
 def test_a_matched_prior_is_a_prior_like_any_other(matched, tmp_path):
     # Functions of a very long lengthscale are constants of standard deviation 1.
     assert matched.widths["layers.0.bias"] == pytest.approx(1.0, rel=0.2)

@@ -157,6 +157,7 @@ def test_the_model_sees_scaled_data_and_predicts_original_units():
     np.testing.assert_allclose(np.sqrt(np.diag(joint.covariance)), alone.std)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     "activation",
     ["tanh", *(pytest.param(name, marks=pytest.mark.validate) for name in ("erf", "relu", "gelu"))],
@@ -185,6 +186,7 @@ def test_scale_mixture_is_a_student_t_process():
     assert found.predict(X[ROWS:]).df == 2 * 2.0 + ROWS
 
 
+@pytest.mark.validate
 def test_evidence_of_the_published_setting():
     """The erf network on 40 rows of sin(2.5 x): -71.0, -56.0 and -44.6 at sigma 0.01, 1 and 3.
 

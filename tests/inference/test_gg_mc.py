@@ -33,6 +33,7 @@ def pass_by_pass(rate, T, metropolis=True):
     return u, stats
 
 
+@pytest.mark.validate
 def test_gg_mc_is_exact_with_minibatches_at_large_steps():
     """And acceptance rises to 1 as the step falls."""
     for T in TEMPERATURES:

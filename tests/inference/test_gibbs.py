@@ -133,6 +133,7 @@ def conditional_of(post, names, u):
     return np.asarray(shape), np.exp(np.asarray(log_rate))
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     ("T", "L"), [(0.1, 2.0), pytest.param(1.0, 1.0, marks=pytest.mark.validate)]
 )

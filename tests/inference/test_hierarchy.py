@@ -76,6 +76,7 @@ def compare(run, exact):
             assert abs(z) < BOUND, (run.label, name, what)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(("T", "L"), [(1.0, 1.0), (0.3, 2.0)])
 @pytest.mark.parametrize("model", [pytest.param(centred, marks=pytest.mark.validate), non_centred])
 @pytest.mark.parametrize("seed", SEEDS)
@@ -89,6 +90,7 @@ def test_both_parameterisations_give_the_renormalised_posterior(seed, model, T, 
     compare(run, exact)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("seed", SEEDS)
 def test_eight_schools_has_its_known_answer(seed):
     data = bz.make_dataset(SCHOOLS_SIGMA, SCHOOLS_Y, task="regression")

@@ -70,7 +70,14 @@ def weights(run):
     return np.concatenate([s.reshape(*s.shape[:2], -1) for s in sites], -1)
 
 
-@pytest.mark.parametrize(("T", "L"), [(1.0, 1.0), (0.3, 2.0), (0.1, 1.0)])
+@pytest.mark.parametrize(
+    ("T", "L"),
+    [
+        pytest.param(1.0, 1.0, marks=pytest.mark.validate),
+        (0.3, 2.0),
+        pytest.param(0.1, 1.0, marks=pytest.mark.validate),
+    ],
+)
 def test_a_linear_model_is_its_closed_form(T, L):
     """Mean and covariance to a pooled 3 %, the mode to 1e-6, the evidence to 1e-6 nats.
 
@@ -236,6 +243,7 @@ def test_the_command_line_predicts_with_it(run, folder, tmp_path, capsys):
     np.testing.assert_allclose([float(r.split(",")[column]) for r in lines[1:]], mean, rtol=1e-4)
 
 
+@pytest.mark.validate
 def test_variances_of_f_are_those_of_the_jacobian(run):
     """var f = J H^-1 J': 800 draws estimate it to 5 % (one s.e.); 6 of them are allowed."""
     x = np.linspace(-2, 2, 7)[:, None]

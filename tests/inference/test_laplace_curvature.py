@@ -177,6 +177,7 @@ def test_dense_diagonal_and_last_layer_equal_explicit_jacobians(make, kind, T, L
     assert size == 23 if make is regression else 26
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     "kind",
     [

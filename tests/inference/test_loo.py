@@ -50,6 +50,7 @@ def _posterior_draws(data, rng, count):
 # -- weights -------------------------------------------------------------------------------------
 
 
+@pytest.mark.validate
 def test_left_out_rows_and_their_errors():
     """z of 60 sets of 1000 draws, rows matched that ask for it: mean within 4 / sqrt(60).
 

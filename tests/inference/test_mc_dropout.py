@@ -52,6 +52,7 @@ def ridge(data, L=1.0):
     return np.linalg.solve(system, x.T @ data.y / (NOISE**2 * L))
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     ("masks", "batch_size", "L"),
     [

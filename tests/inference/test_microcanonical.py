@@ -149,6 +149,7 @@ def check_law(which, draws, least, seed):
         assert run.manifest["flags"] == []
 
 
+@pytest.mark.validate
 def test_the_adjusted_law_at_every_temperature():
     check_law("skewed", draws=3000, least=500, seed=0)
 

@@ -145,6 +145,7 @@ def test_no_likelihood_at_any_draw_is_an_error():
 # -- evidences -----------------------------------------------------------------------------------
 
 
+@pytest.mark.validate
 def test_nested_sampling_of_linear_models():
     """z of 4 seeds: a mean of 4 / sqrt(4) is met by one right estimator in 10,000."""
     z, errors = scores("nested", 5, range(4), **SMALL)

@@ -55,7 +55,7 @@ def test_classes():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"std": 0.01, "bias_std": 5.0}, "to one class"),
+        pytest.param({"std": 0.01, "bias_std": 5.0}, "to one class", marks=pytest.mark.validate),
         ({"std": 1e3}, "certain before any data"),
         pytest.param(
             {"std": 1e-3, "bias_std": 1.0},

@@ -247,6 +247,7 @@ def test_weights_of_two_modes_where_hmc_stays_in_one(seed):
 # -- warm-up too short -------------------------------------------------------------------------
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("warmup", [0, 5])
 def test_a_warm_up_too_short_jumps_to_the_target_and_says_so(warmup, data):
     """The jump is a stage like any other, with few particles left: Z stays right."""

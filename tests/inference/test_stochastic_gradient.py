@@ -201,6 +201,7 @@ def test_sghmc_meets_its_law_with_a_metric_and_its_batches_noise_taken_off():
         lin.check(u, mean, laws[0], f"sghmc, T={T}, excess {excess[0]} instead of {excess[1]}")
 
 
+@pytest.mark.validate
 def test_sghmc_measures_the_noise_of_its_batches_and_freezes_what_it_learnt():
     """The pairs' estimate against the covariance of batch means; 30 pairs a chain, 300 chains.
 

@@ -129,6 +129,7 @@ def test_a_loss_that_is_not_finite_is_stepped_back_from():
     assert any("lower sgd_rate or learning_rate" in m for m in messages)
 
 
+@pytest.mark.validate
 def test_fewer_iterates_than_the_rank_are_flagged(data):
     run = fit(data, rank=50, warmup=1000, draws=10)
     flags = [f for f in run.manifest["flags"] if f["kind"] == "unconverged"]

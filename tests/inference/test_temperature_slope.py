@@ -81,6 +81,7 @@ def test_draws_give_the_slope_of_the_closed_form(axis):
     assert 0.3 < np.std(z) < 2.2  # each tail under 1e-4 by 10,000 simulated sets of 20
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("T", [0.3, pytest.param(1.0, marks=pytest.mark.validate)])
 def test_a_run_gives_the_slope_at_its_own_temperature(T):
     sets = drawn(3)

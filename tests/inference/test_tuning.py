@@ -159,6 +159,7 @@ def test_the_laplace_gradient_goes_through_the_mode(structure, likelihood):
     assert np.abs(held - numeric).max() > 0.01, "the mode's move counts"
 
 
+@pytest.mark.validate
 def test_the_gradient_of_held_out_rows_goes_through_the_mode():
     data, model = regression(), network((3,))
     with jax.enable_x64(True):
@@ -311,6 +312,7 @@ class Misled(Following):
         return Misleading()
 
 
+@pytest.mark.validate
 def test_the_best_of_the_way_is_kept_where_the_gradient_leads_down():
     posterior, groups, start = prepared(network((2,)), regression(rows=5), "global", noise=False)
     name = dict(groups.of_path)[min(path for path, _ in groups.of_path)]

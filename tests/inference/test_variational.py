@@ -68,6 +68,7 @@ def test_the_bound_is_the_log_evidence_less_the_divergence(data):
     assert abs(elbo.mean() - (evidence - gap)) < 0.02 + 5 * error
 
 
+@pytest.mark.validate
 def test_minibatches_reach_the_same_optimum(data):
     """Row noise at the final step size moves the means by under a tenth of a standard deviation."""
     mean, covariance = forms.known_noise_moments(data, 1.0, 1.0)

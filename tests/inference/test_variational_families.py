@@ -336,6 +336,7 @@ def cliff(x, y=None):
     numpyro.sample("y", dist.Normal(jnp.sqrt(1.0 - w) + 0.0 * x[:, 0], 0.5), obs=y)
 
 
+@pytest.mark.validate
 def test_steps_that_are_not_finite_are_not_taken():
     rows = bz.make_dataset(np.zeros((3, 1)), np.array([0.9, 1.0, 1.1]), task="regression")
     run = fit(rows, "full-rank-vi", model=cliff, learning_rate=0.5, draws=50, warmup=400)
@@ -344,6 +345,7 @@ def test_steps_that_are_not_finite_are_not_taken():
     assert np.isfinite(run.tree["posterior"]["w"]).all()
 
 
+@pytest.mark.validate
 def test_a_bound_that_fell_gives_draws_from_its_best(data):
     """Steps of 3, then of 50, leave the optimum by far: draws are from where it was highest."""
     for rate in (3.0, 50.0):

@@ -58,6 +58,7 @@ def heavy(x, y=None):
     numpyro.sample("y", dist.StudentT(4.0, x @ w, scale), obs=y)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     "model",
     [

@@ -305,6 +305,7 @@ def test_the_prior_is_scipys_at_every_temperature():
         bz.Posterior(model, LINE, posterior_temperature=3.5)
 
 
+@pytest.mark.validate
 def test_the_fitted_prior_is_saved_and_used_as_any_other(found, tmp_path):
     found.save(tmp_path / "weights.toml")
     text = (tmp_path / "weights.toml").read_text()

@@ -152,7 +152,9 @@ def test_regression(combine):
         assert (np.abs(drawn.var(0) / spread**2 - 1) < 5 * 0.01).all()
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "ordinal"])
+@pytest.mark.parametrize(
+    "likelihood", ["bernoulli", pytest.param("ordinal", marks=pytest.mark.validate)]
+)
 def test_averaged_probabilities_of_other_classes(likelihood):
     y = LABELS if likelihood == "ordinal" else LABELS % 2
     post, u, values = prepared("averaged-probabilities", likelihood, y)

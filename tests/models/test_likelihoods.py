@@ -123,6 +123,7 @@ def test_ordinal_is_the_difference_of_cumulative_probabilities():
     np.testing.assert_allclose(p.sum(1), 1.0)
 
 
+@pytest.mark.validate
 def test_ordinal_keeps_its_gradient_far_from_the_cuts():
     post, u, _, _ = prepared("ordinal", GRADES, task="classification")
     value, gradient = jax.value_and_grad(post.log_likelihood)(80.0 * u)
@@ -199,6 +200,7 @@ def test_counts_are_predicted_as_counts():
     assert stats.kstest(unrandomised, "uniform").pvalue < 1e-3, "plain P(target <= y) is not"
 
 
+@pytest.mark.validate
 def test_quantiles_and_scores_are_those_of_the_draws_across_blocks_of_rows(monkeypatch):
     """Of more targets than draws where those are few: a mode has quantiles too."""
     run = fitted("gaussian", REAL)

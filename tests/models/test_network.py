@@ -100,6 +100,7 @@ def test_images_are_flattened_and_no_widths_is_linear():
     np.testing.assert_allclose(bound.apply(w, x), wanted, rtol=1e-5)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("prior", ["gaussian", "laplace"])
 def test_ntk_gives_the_same_functions(prior):
     """The same base draws give the same function in both parameterisations, so the same law."""

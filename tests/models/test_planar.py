@@ -48,6 +48,7 @@ def reference(flow, w, centre, scale):
     return stats.norm.logpdf(y).sum() - total - len(y) * np.log(scale)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("stretch", [pytest.param(0.3, marks=pytest.mark.validate), 3.0])
 def test_the_density_is_the_change_of_variables(stretch):
     """Against the dense Jacobian by automatic differentiation, in float64, to 1e-9."""

@@ -261,6 +261,7 @@ def network_posterior(seed=0, width=3, T=1.0, L=1.0, rows=8, **prior):
     return Posterior(model, data, T, L)
 
 
+@pytest.mark.validate
 def test_one_program_serves_other_data_temperatures_and_scales():
     traces = []
 

@@ -22,6 +22,7 @@ from tests.models.test_correlated_priors import (
 )
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     "sum_scale",
     [0.05, *(pytest.param(v, marks=pytest.mark.validate) for v in (0.5, 3.0))],

@@ -359,6 +359,7 @@ def test_a_temperature_is_a_positive_number(name, value):
         Posterior(with_weights(lambda _: dist.Normal()), DATA, **{name: value})
 
 
+@pytest.mark.validate
 def test_beta_function_of_the_reference():
     """The quadrature above against a known integral, so that two wrongs do not agree."""
     with jax.enable_x64(True):

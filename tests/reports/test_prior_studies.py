@@ -33,6 +33,7 @@ def test_functions_of_the_line_have_the_covariance_of_the_process():
     assert (np.abs(f.T @ f / len(f) - K) < 5.6 * error).all()
 
 
+@pytest.mark.validate
 def test_lines_are_functions_with_the_noise_that_is_said():
     """New targets about the same function: over 200 sets their covariance is K + 0.1 I."""
     rows = np.array([functional._line_data(seed).y_test[::10] for seed in range(200)])

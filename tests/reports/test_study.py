@@ -110,6 +110,7 @@ def test_a_watched_study_has_a_page_before_it_is_finished(tmp_path, monkeypatch)
     assert "location.reload()" not in found.page.read_text()
 
 
+@pytest.mark.validate
 def test_killed_anywhere_it_goes_on_to_the_same_results(tmp_path):
     run(tmp_path / "whole", "paper")
     script, folder = SCRIPT.format(here=HERE), tmp_path / "killed"
