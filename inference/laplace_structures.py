@@ -9,6 +9,7 @@ coordinate is in one block.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -148,6 +149,42 @@ def parts(posterior: Posterior, flavour: Flavour, found: Blocks) -> list[tuple[A
     where, rest = coordinates(posterior, flavour)
     made = [(found.network, where)]
     return made if found.others is None else [*made, (found.others, rest)]
+
+
+def inverse_root(
+    posterior: Posterior, flavour: Flavour, found: Blocks, u: Array
+) -> Callable[[Array], Array]:
+    """H^(-1/2) times a vector ``(dim,)``; by the prior's widths where H does not reach; traced.
+
+    Args:
+        posterior: the target.
+        flavour: of what kind.
+        found: from :func:`blocks`.
+        u: where that was ``(dim,)``.
+    """
+    return _by_parts(posterior, flavour, found, curves.prior_widths(posterior, u), spectra.draw)
+
+
+def inverse(
+    posterior: Posterior, flavour: Flavour, found: Blocks, u: Array
+) -> Callable[[Array], Array]:
+    """H^-1 times a vector, as :func:`inverse_root`."""
+    squares = curves.prior_widths(posterior, u) ** 2
+    return _by_parts(posterior, flavour, found, squares, spectra.solve)
+
+
+def _by_parts(
+    posterior: Posterior, flavour: Flavour, found: Blocks, beyond: Array, by: Any
+) -> Callable[[Array], Array]:
+    known = parts(posterior, flavour, found)
+
+    def times(v: Array) -> Array:
+        out = beyond * v
+        for spectrum, where in known:
+            out = out.at[where].set(by(spectrum, v[where]))
+        return out
+
+    return times
 
 
 def log_normaliser(posterior: Posterior, u: Array, flavour: Flavour) -> Array:

@@ -20,7 +20,7 @@ from bnnzoo.errors import InputError, setting
 from bnnzoo.inference import spectra
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.climbing import climb_step, lbfgs
-from bnnzoo.inference.curvature import bytes_of_matrix, prior_widths
+from bnnzoo.inference.curvature import bytes_of_matrix
 from bnnzoo.inference.kfac import matrices
 from bnnzoo.inference.laplace_evidence import (
     WIDEST,
@@ -35,16 +35,25 @@ from bnnzoo.inference.laplace_structures import (
     blocks,
     coordinates,
     has_network,
+    inverse_root,
     log_volume,
     parts,
 )
 from bnnzoo.inference.network_layers import find_layers
+from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Options
 from bnnzoo.registry import register
 
 UNCONVERGED_NATS = 0.1
 """Gain of a Newton step above which a point counts as no mode."""
+
+METRICS = (0.0, 0.1)
+"""Shares of warm-up after which the climb takes the curvature where it is for its metric: a
+network's is very different where it starts and where it ends."""
+
+CONVERGED_NATS = 1e-8
+"""Gain of a Newton step below which the climb rests until the curvature is found anew."""
 
 CLIPPED = 0.01
 """Share of the loss' curvature left out that is worth a word."""
@@ -115,9 +124,10 @@ class LaplaceState(NamedTuple):
 
     Attributes:
         u: where the search is, then the mode ``(dim,)``.
+        centre: where ``found`` was ``(dim,)``.
+        whitened: of the search, with u = centre + H^(-1/2) whitened ``(dim,)``.
         optimiser: L-BFGS' state.
-        scale: the prior's widths where the search began, in which it steps ``(dim,)``.
-        found: the Gaussian's precision, of no meaning before the end of warm-up.
+        found: the Gaussian's precision H, the search's metric before it is the result.
         remaining: nats a Newton step would still gain.
         log_normaliser: Laplace's log integral of the target; refitted, the log evidence.
         mean: of the draws ``(dim,)``.
@@ -125,8 +135,9 @@ class LaplaceState(NamedTuple):
     """
 
     u: Array
+    centre: Array
+    whitened: Array
     optimiser: Any
-    scale: Array
     found: Blocks
     remaining: Array
     log_normaliser: Array
@@ -158,8 +169,13 @@ class Laplace(Backend):
     default_warmup = 1000
 
     def schedule(self, warmup: int) -> np.ndarray:
-        """Steps of L-BFGS; after the last one the curvature is computed."""
+        """Steps of L-BFGS in the metric of the curvature, which is found anew at `METRICS`.
+
+        The last step takes the point for the mode, and finds the curvature there.
+        """
         stages = np.full(warmup, Stage.FAST, np.int32)
+        for share in METRICS:
+            stages[int(share * warmup) : int(share * warmup) + 1] = Stage.SLOW
         stages[-1:] = Stage.SLOW_END
         return stages
 
@@ -213,10 +229,9 @@ class Laplace(Backend):
         shapes = jax.eval_shape(lambda u: blocks(posterior, u, self.flavour), u)
         found = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         state = LaplaceState(
-            u, lbfgs().init(u), prior_widths(posterior, u), found, zero, zero, u,
-            jnp.ones(2, u.dtype),
-        )  # fmt: skip
-        return self._settle(posterior, state) if self.at_start else state
+            u, u, jnp.zeros_like(u), lbfgs().init(u), found, zero, zero, u, jnp.ones(2, u.dtype)
+        )
+        return self._settle(posterior, state, True) if self.at_start else state
 
     def step(
         self, posterior: Posterior, state: LaplaceState, stage: Array, key: Array
@@ -231,17 +246,36 @@ class Laplace(Backend):
     def _climb(
         self, posterior: Posterior, state: LaplaceState, stage: Array
     ) -> tuple[LaplaceState, Step]:
-        u, optimiser, value, steps = climb_step(
-            posterior.log_density, state.u, state.optimiser, state.scale
-        )
-        state = state._replace(u=u, optimiser=optimiser)
         state = jax.lax.cond(
-            stage == Stage.SLOW_END, lambda s: self._settle(posterior, s), lambda s: s, state
+            stage == Stage.FAST,
+            lambda s: s,
+            lambda s: self._settle(posterior, s, stage == Stage.SLOW_END),
+            state,
         )
+        root = inverse_root(posterior, self.flavour, state.found, state.centre)
+
+        def there(whitened: Array) -> Array:
+            return state.centre + root(whitened)
+
+        def climb(state: LaplaceState) -> tuple[LaplaceState, Array, Array]:
+            whitened, optimiser, value, steps = climb_step(
+                lambda v: posterior.log_density(there(v)), state.whitened, state.optimiser
+            )
+            moved = state._replace(u=there(whitened), whitened=whitened, optimiser=optimiser)
+            return moved, value, steps.astype(value.dtype)
+
+        def stay(state: LaplaceState) -> tuple[LaplaceState, Array, Array]:
+            search = state.optimiser[-1]
+            return state, -search.value, jnp.zeros_like(search.value)
+
+        # In this metric half the squared length of the gradient is what a Newton step gains.
+        gain = 0.5 * jnp.sum(state.optimiser[-1].grad ** 2)
+        arrived = (stage == Stage.SLOW_END) | (gain < CONVERGED_NATS)
+        state, value, steps = jax.lax.cond(arrived, stay, climb, state)
         return state, self._report(state, state.u, value, steps)
 
-    def _settle(self, posterior: Posterior, state: LaplaceState) -> LaplaceState:
-        """The Gaussian at the mode."""
+    def _settle(self, posterior: Posterior, state: LaplaceState, last: Leaf) -> LaplaceState:
+        """The Gaussian here: the metric of the search, or where it is the ``last``, the result."""
         value, gradient = jax.value_and_grad(posterior.log_density)(state.u)
         found = blocks(posterior, state.u, self.flavour)
         gain = jnp.zeros((), value.dtype)
@@ -249,8 +283,22 @@ class Laplace(Backend):
             own = gradient[where]
             gain = gain + 0.5 * own @ spectra.solve(spectrum, own)
         normaliser = value + log_volume(posterior, self.flavour, found)
-        state = state._replace(found=found, remaining=gain, log_normaliser=normaliser, mean=state.u)
-        return state if self.refit == "none" else self._refit(posterior, state)
+        origin = jnp.zeros_like(state.u)
+        _, pull = jax.vjp(inverse_root(posterior, self.flavour, found, state.u), origin)
+        *fresh, search = lbfgs().init(origin)
+        search = search._replace(value=-value, grad=-pull(gradient)[0])
+        state = state._replace(
+            centre=state.u,
+            whitened=origin,
+            optimiser=(*fresh, search),
+            found=found,
+            remaining=gain,
+            log_normaliser=normaliser,
+            mean=state.u,
+        )
+        if self.refit == "none":
+            return state
+        return jax.lax.cond(last, lambda s: self._refit(posterior, s), lambda s: s, state)
 
     def _refit(self, posterior: Posterior, state: LaplaceState) -> LaplaceState:
         """Widths of highest evidence, and the Gaussian with them.

@@ -101,7 +101,7 @@ class FollowingOptions(Options):
     """Options of tuners whose mode follows."""
 
     restarts: Count = Field(3, description="Searches from modes of their own; the best is kept.")
-    rounds: Count = Field(100, description="Times the mode is found again.")
+    rounds: Count = Field(60, description="Times the mode is found again.")
     steps: Count = Field(100, description="Steps of L-BFGS to it, from where it was.")
     hyper_steps: Count = Field(3, description="Steps of Adam on the hyper-parameters at each mode.")
     learning_rate: Positive = Field(

@@ -102,7 +102,12 @@ def mode_of_kept(
         The mode, and gradients taken.
     """
     widths = prior_widths(placed(posterior, groups, hyper), u)
-    return ascend(lambda v: kept_density(posterior, groups, hyper, v, held), u, steps, widths)
+
+    def density(v: Array) -> Array:
+        return kept_density(posterior, groups, hyper, u + widths * v, held)
+
+    end, spent = ascend(density, jnp.zeros_like(u), steps)
+    return u + widths * end, spent
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "solves"))

@@ -12,12 +12,17 @@ from jax import Array
 from pydantic import Field
 
 from bnnzoo.errors import InputError
-from bnnzoo.inference import spectra
 from bnnzoo.inference.backends.laplace import CurvatureOptions
-from bnnzoo.inference.curvature import prior_widths
 from bnnzoo.inference.hyper_parameters import Groups, Hyper
 from bnnzoo.inference.kfac_evidence import hold, known_inputs, log_normaliser_of
-from bnnzoo.inference.laplace_structures import Flavour, blocks, log_normaliser, log_volume, parts
+from bnnzoo.inference.laplace_structures import (
+    Flavour,
+    blocks,
+    inverse,
+    inverse_root,
+    log_normaliser,
+    log_volume,
+)
 from bnnzoo.inference.tuners._following import (
     Following,
     FollowingOptions,
@@ -54,22 +59,9 @@ class OfCurvature(Objective):
 
     def metric(self, posterior: Posterior, u: Array) -> Metric:
         """The curvature's own."""
-        found = parts(posterior, self.flavour, blocks(posterior, u, self.flavour))
-        widths = prior_widths(posterior, u)
-
-        def root(v: Array) -> Array:
-            out = widths * v
-            for spectrum, where in found:
-                out = out.at[where].set(spectra.draw(spectrum, v[where]))
-            return out
-
-        def inverse(v: Array) -> Array:
-            out = widths**2 * v
-            for spectrum, where in found:
-                out = out.at[where].set(spectra.solve(spectrum, v[where]))
-            return out
-
-        return Metric(root, inverse)
+        found = blocks(posterior, u, self.flavour)
+        there = (posterior, self.flavour, found, u)
+        return Metric(inverse_root(*there), inverse(*there))
 
     def hold(self, posterior: Posterior, u: Array, once: Any) -> Any:
         """Kronecker factors, decomposed: no width is in them."""
