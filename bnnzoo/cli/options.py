@@ -257,6 +257,9 @@ def split_section(assignments: Sequence[str], section: str) -> tuple[dict[str, A
     Args:
         assignments: ``section.option=value``.
         section: its name.
+
+    Raises:
+        OptionError: an option of an inference, which nothing would read.
     """
     from bnnzoo.specs import read_value
 
@@ -264,6 +267,13 @@ def split_section(assignments: Sequence[str], section: str) -> tuple[dict[str, A
     others = []
     for text in assignments:
         place, equals, value = text.partition("=")
+        if place.startswith("inference."):
+            name = place.removeprefix("inference.")
+            raise OptionError(
+                f"--set {text}: this command fits nothing, so that {place} is not read; options of "
+                f"its own are --set {section}.OPTION=VALUE"
+                + (f", and there is --{name}" if name in ("seed", "dtype") else "")
+            )
         if equals and place.startswith(f"{section}."):
             own[place.removeprefix(f"{section}.")] = read_value(value)
         else:

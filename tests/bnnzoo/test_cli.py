@@ -12,9 +12,9 @@ import pytest
 import bnnzoo
 from bnnzoo.cli import doctor, main
 from bnnzoo.cli.main import app
-from bnnzoo.cli.options import written, written_in
+from bnnzoo.cli.options import split_section, written, written_in
 from bnnzoo.cli.selecting import _show
-from bnnzoo.errors import setting, written_as
+from bnnzoo.errors import OptionError, setting, written_as
 from bnnzoo.inference import Selection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -387,6 +387,15 @@ def test_select_reads_a_grid_from_a_file(run, tmp_path, capfd):
     marked = [line for line in said if " ! " in line and not line.startswith("!")]
     assert [line.startswith(name) for line in marked] == [True]
     assert f"! {name}: no mode." in said
+
+
+def test_an_option_that_nothing_reads_is_refused():
+    with pytest.raises(OptionError, match="fits nothing, so that inference.dtype is not read"):
+        split_section(["data.split=1", "inference.dtype=float64"], "estimator")
+    assert split_section(["estimator.steps=3", "data.split=1"], "estimator") == (
+        {"steps": 3},
+        ["data.split=1"],
+    )
 
 
 def test_advice_on_an_estimate_names_the_section_that_has_the_option():
