@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -13,7 +15,7 @@ from bnnzoo import registry
 from bnnzoo.reports.claims import VERDICTS, NotMeasuredError, check
 from bnnzoo.reports.formatting import counted, digits_for, listed, number
 from bnnzoo.reports.rendering import environment
-from bnnzoo.reports.study import Results
+from bnnzoo.reports.study import Results, Table
 from bnnzoo.reports.study_charts import draw, standalone, to_csv
 from bnnzoo.store import write_bytes
 
@@ -112,14 +114,14 @@ def to_html(told: Mapping[str, Any], reloads: bool = False) -> str:
     ]
     template = environment().get_template("study.html")
     return template.render(
-        study=told, figures=figures, cell=cell_text, measured=measured_text, reloads=reloads
+        study=told, figures=figures, texts=texts, measured=measured_text, reloads=reloads
     )
 
 
 def to_markdown(told: Mapping[str, Any], figures: bool) -> str:
     """The same content as text and tables; ``figures`` lie beside it, or are left out."""
     template = environment().get_template("study.md")
-    return template.render(study=told, figures=figures, cell=cell_text, measured=measured_text)
+    return template.render(study=told, figures=figures, texts=texts, measured=measured_text)
 
 
 def measured_text(claim: Mapping[str, Any]) -> str:
@@ -133,13 +135,27 @@ def measured_text(claim: Mapping[str, Any]) -> str:
     return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
 
 
-def cell_text(value: Any) -> str:
-    """A cell of a table."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}".replace("-", "−")
-    return str(value)
+def texts(table: Table) -> list[list[str]]:
+    """The cells of a table, rows of texts; the numbers of a column have one precision."""
+    columns = [column_texts(column) for column in zip(*table.rows, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def column_texts(values: Sequence[Any]) -> list[str]:
+    """A column's cells: settings as they are, measurements to three figures of a typical one."""
+    sizes = [abs(v) for v in values if isinstance(v, float) and math.isfinite(v) and v]
+    settings = all(float(f"{size:.3g}") == size for size in sizes)
+    typical = statistics.median(sizes) if sizes else 1.0
+    digits = min(max(2 - math.floor(math.log10(typical)), 0), 6)
+
+    def text(value: Any) -> str:
+        if value is None:
+            return "–"
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:.3g}".replace("-", "−") if settings else number(value, digits)
+
+    return [text(value) for value in values]
 
 
 def _sentence(claims: list[dict[str, Any]]) -> str:

@@ -20,7 +20,7 @@ import bnnzoo as bz
 from bnnzoo.errors import InputError, OptionError, RunError, UnknownNameError
 from bnnzoo.reports.study import Cell, Results
 from bnnzoo.reports.study_charts import standalone, to_csv
-from bnnzoo.reports.study_page import publish
+from bnnzoo.reports.study_page import column_texts, publish
 from bnnzoo.reports.study_runner import code_hash, load_study, make_study, run_study
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -246,6 +246,20 @@ def test_a_chart_stands_alone_with_its_data(tmp_path):
     rows = list(csv.reader(io.StringIO(to_csv(chart))))
     assert rows[0] == ["series", "T", "mean", "low", "high"] and len(rows) == 3
     assert float(rows[1][3]) < float(rows[1][2]) < float(rows[1][4])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([1.0, 0.3, 0.03], ["1", "0.3", "0.03"]),  # settings, as they were given
+        ([-0.44012, 0.20733, -2.30712], ["−0.440", "0.207", "−2.307"]),
+        ([277.81, 20.493, 8.9151], ["277.8", "20.5", "8.9"]),
+        ([-5.636e-5, None, float("nan")], ["−0.000056", "–", "–"]),
+        (["plain", 4], ["plain", "4"]),
+    ],
+)
+def test_a_column_of_a_table_has_one_precision(values, said):
+    assert column_texts(values) == said
 
 
 def test_results_say_what_is_missing():
