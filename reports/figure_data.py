@@ -24,8 +24,9 @@ def figure_addresses(block: Mapping[str, Any], drawn: Sequence[Row]) -> dict[str
     """
     made = {}
     for name, (heads, rows) in _TABLES.items():
-        given = drawn if name in ("calibration", "selective", "trace") else block["runs"]
-        if name != "pictures" or any(row["picture"] for row in block["runs"]):
+        given = drawn if name in ("calibration", "selective", "foreign", "trace") else block["runs"]
+        of = {"pictures": "picture", "foreign": "foreign"}.get(name)
+        if of is None or any(row[of] for row in block["runs"]):
             made[name] = csv_address(heads, rows(block, given))
     for panel in block["temperature"]:
         made[panel["axis"]] = csv_address(_TEMPERATURE, _temperature(panel))
@@ -83,6 +84,13 @@ def _selective(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
             yield (row["number"], *cells)
 
 
+def _foreign(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
+    for row in runs:
+        f = row["foreign"]
+        for cells in zip(f["false_alarms"], f["found"], strict=True) if f else ():
+            yield (row["number"], *cells)
+
+
 def _pictures(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
     for row in runs:
         p, who = row["picture"], (row["number"], row["label"])
@@ -124,6 +132,7 @@ _TABLES: dict[str, tuple[Sequence[str], Callable[[Mapping[str, Any], Sequence[Ro
     "convergence": (("run", "of", "rhat", "ess"), _convergence),
     "calibration": (("run", "plot", "across", "up", "low", "high", "count"), _calibration),
     "selective": (("run", "share", "risk", "ideal"), _selective),
+    "foreign": (("run", "false_alarms", "found"), _foreign),
     "pictures": (
         ("run", "x0", "x1", "mean", "q05", "q25", "q75", "q95", "class", "probability"),
         _pictures,

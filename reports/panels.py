@@ -128,6 +128,24 @@ def selective_plot(row: Row) -> Markup:
     return plot.markup()
 
 
+def foreign_plot(row: Row) -> Markup:
+    """Foreign rows that are found, against own rows that are taken for foreign."""
+    f = row["foreign"]
+    plot = Plot(
+        CARD_WIDTH,
+        CARD_HEIGHT,
+        f"Run {row['number']}: AUROC {f['auroc']:.3f} of its {f['score']} as a detector of "
+        "foreign rows.",
+    )
+    x = linear(0, 1, LEFT, CARD_WIDTH - RIGHT)
+    y = linear(0, 1, CARD_HEIGHT - BOTTOM, TOP)
+    frame(plot, x, y, [0.0, 0.5, 1.0], [0.0, 0.5, 1.0], "false alarms", "foreign rows found")
+    plot.line(x(0), y(0), x(1), y(1), "zero")
+    points = [(x(a), y(v)) for a, v in zip(f["false_alarms"], f["found"], strict=True)]
+    plot.path(path(points), "curve")
+    return plot.markup()
+
+
 def trace_plot(row: Row) -> Markup:
     """The optimiser's trace, one line a restart, without its first steep rise."""
     elbo = row["convergence"]["elbo"]

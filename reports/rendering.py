@@ -107,6 +107,11 @@ def block_view(block: Mapping[str, Any], figures: bool = True) -> dict[str, Any]
             for row in rows
             if row["selective"] and row["number"] <= DRAWN
         ],
+        "foreign": [
+            (row, panels.foreign_plot(row))
+            for row in rows
+            if row["foreign"] and row["number"] <= DRAWN
+        ],
         "temperature": [
             {**panel, "plots": panels.temperature_plots(panel)} for panel in block["temperature"]
         ],

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bnnzoo.datasets import Dataset
 from bnnzoo.errors import InputError
 from bnnzoo.reports import comparison, rendering, summary
 from bnnzoo.reports.calibration import calibrate
@@ -16,6 +17,7 @@ from bnnzoo.reports.citations import citations
 from bnnzoo.reports.cost import cost
 from bnnzoo.reports.diagnostics import diagnose, state_of
 from bnnzoo.reports.evidence import evidence_panel
+from bnnzoo.reports.foreign import Foreign, foreign_rows, separation
 from bnnzoo.reports.formatting import digits_for, listed
 from bnnzoo.reports.gathering import empty_block, gather
 from bnnzoo.reports.pictures import SEEN, picture
@@ -35,6 +37,7 @@ def write_report(
     *,
     title: str | None = None,
     format: str | None = None,
+    ood: Dataset | None = None,
 ) -> Path:
     """Write a page that compares runs, with the same content as Markdown and JSON beside it.
 
@@ -45,13 +48,16 @@ def write_report(
             missing folders are made.
         title: of the page.
         format: ``html``, ``md`` or ``json`` to write that alone, under ``path``.
+        ood: another data set with the same inputs, which a run should be unsure of: its rows are
+            told from the runs' test rows by predictive uncertainty.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: there are no runs, one of them is something else, or ``path`` is a folder or
-            ends as another format does.
+        InputError: there are no runs, one of them is something else, ``path`` is a folder or
+            ends as another format does, or ``ood`` is what a run was fitted to.
+        DataError: ``ood`` has other features than a run.
         OptionError: no such format.
         StorageError: the files cannot be written; none of them is then left behind.
     """
@@ -59,16 +65,19 @@ def write_report(
     if not runs:
         raise InputError("a report needs at least one run; none was given")
     target = check_target(path, format)
-    write(collect(runs, title), target, format)
+    write(collect(runs, title, ood), target, format)
     return target
 
 
-def collect(runs: Sequence[Any], title: str | None = None) -> dict[str, Any]:
+def collect(
+    runs: Sequence[Any], title: str | None = None, ood: Dataset | None = None
+) -> dict[str, Any]:
     """Everything a report says, as plain data.
 
     Args:
         runs: at least one run, evidence or selection.
         title: of the page, or None for a plain one.
+        ood: rows of another kind, or None.
 
     Returns:
         ``title``, ``created``, ``versions`` and ``blocks``, one a data set: its ``name``, sizes,
@@ -76,10 +85,11 @@ def collect(runs: Sequence[Any], title: str | None = None) -> dict[str, Any]:
         ``temperature``, ``settings`` and ``evidence`` (or None).
     """
     groups = gather(runs)
+    foreign = None if ood is None else foreign_rows(ood)
     names = [str(one.data.get("name", "data")) for one in groups]
     blocks = []
     for k, (name, one) in enumerate(zip(names, groups, strict=True), start=1):
-        block = collect_block(one.runs) if one.runs else empty_block(one.data)
+        block = collect_block(one.runs, foreign) if one.runs else empty_block(one.data)
         # two splits of one data set have one name: the hash tells them apart
         block["title"] = f"{name} ({block['hash'][:8]})" if names.count(name) > 1 else name
         block["id"] = f"data-{k}"
@@ -112,7 +122,7 @@ def _versions(blocks: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {package: [version] for package, version in first["versions"].items()}
 
 
-def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:
+def collect_block(members: Sequence[ReportRun], foreign: Foreign | None = None) -> dict[str, Any]:
     """The part of a report on one data set, without its words."""
     data = dict(members[0].manifest["data"])
     scores = [comparison.read_scores(run) for run in members]
@@ -141,6 +151,7 @@ def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:
         row["convergence"]["state"] = state_of(row["convergence"])
         row["calibration"] = calibrate(score, task)
         row["selective"] = selective(score, task)
+        row["foreign"] = None if foreign is None else separation(run, score, foreign)
         row["picture"] = picture(run, score) if k < SEEN else None
     errors = [row["versus_best"]["se"] for row in rows]
     made = settings(members)
@@ -156,6 +167,7 @@ def collect_block(members: Sequence[ReportRun]) -> dict[str, Any]:
         "glyphs": glyphs,
         "runs": rows,
         "pairs": pairs,
+        "foreign": None if foreign is None else foreign.name,
         "temperature": temperature_panels(members, rows, scores),
         "settings": made,
     }

@@ -34,6 +34,13 @@ def report(
             metavar="NAME",
         ),
     ] = None,
+    ood: Annotated[
+        str | None,
+        typer.Option(
+            help="Another data set with the same inputs, whose rows a run should be unsure of.",
+            metavar="DATASET",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare runs and evidences on one page, Markdown and JSON."""
@@ -43,11 +50,13 @@ def report(
     files = [path for path in paths if path.suffix == ".json" and not path.is_dir()]
     folders = [path for path in paths if path not in files]
     chosen, skipped = _chosen(folders) if folders else ([], [])
+    from bnnzoo.datasets import load_dataset
     from bnnzoo.inference import load_evidence, load_run
     from bnnzoo.reports.report import collect
 
     kept = [load_evidence(path) for path in files]
-    made = collect([*(load_run(path) for path in chosen), *kept], title)
+    other = None if ood is None else load_dataset(ood)
+    made = collect([*(load_run(path) for path in chosen), *kept], title, other)
     written = write(made, target, format)
     sentences = [block["verdict"]["sentence"] for block in made["blocks"]]
     if as_json:
