@@ -80,21 +80,19 @@ def test_no_command_is_help(run):
     assert run("--version") == f"bnnzoo {bnnzoo.__version__}\n"
 
 
-def test_help_is_quick_and_imports_nothing_heavy():
-    """Every help, from cold: half a second is promised for each, start of Python included."""
+def test_help_imports_nothing_heavy():
+    """Every help, from cold, so that it takes half a second (``benchmarks/startup.py``)."""
     code = (
-        "import contextlib, io, sys, time\n"
+        "import contextlib, io, sys\n"
         "from bnnzoo.cli import main\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n"
         f"    for command in {COMMANDS}:\n"
         "        assert main([command, '--help']) == 0\n"
-        f"print([m for m in {HEAVY} if m in sys.modules], time.process_time())"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
     )
     result = python(code)
     assert result.returncode == 0, result.stderr
-    loaded, spent = result.stdout.rsplit(" ", 1)
-    assert loaded == "[]"
-    assert float(spent) < 1.0  # for all eight and the imports; of one it is about a fifth
+    assert result.stdout.splitlines()[-1] == "[]"
 
 
 def test_runs_are_listed_without_jax(tiny):

@@ -55,6 +55,7 @@ def iris() -> tuple[bz.BNNClassifier, np.ndarray, np.ndarray]:
         return bz.BNNClassifier(**QUICK).fit(x, labels), x, labels
 
 
+@pytest.mark.validate
 def test_predictions_are_those_of_the_conjugate_model():
     """Bayesian linear regression with known noise: mean, std, quantiles, density in closed form.
 

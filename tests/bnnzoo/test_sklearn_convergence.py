@@ -45,6 +45,7 @@ def test_a_short_run_is_warned_of_and_its_remedy_helps():
     assert said_by(model.set_params(warmup=int(found[1]), draws=int(found[2]))) == []
 
 
+@pytest.mark.validate
 def test_time_that_is_up_is_warned_of():
     model = bz.BNNRegressor(
         likelihood="gaussian",

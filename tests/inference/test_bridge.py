@@ -81,6 +81,7 @@ def test_density_of_a_mixture():
 # -- arrangements --------------------------------------------------------------------------------
 
 
+@pytest.mark.validate
 def test_one_of_all_equivalent_points_is_nearest():
     """All 384 arrangements of a point go to one, which alone is not moved."""
     widths = [3, 2]

@@ -241,6 +241,7 @@ def test_the_search_starts_again_with_a_new_metric_but_the_last():
     assert hmc().planned(100).restarts == hmc().planned(0).restarts == 1
 
 
+@pytest.mark.validate
 def test_lengths_stay_within_bounds_on_a_density_with_holes():
     """NaN beyond a wall: divergent and impossible proposals abound."""
 

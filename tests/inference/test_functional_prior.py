@@ -177,6 +177,7 @@ def test_a_matched_prior_is_a_prior_like_any_other(matched, tmp_path):
     np.testing.assert_allclose(laws["layers.0.kernel"].variance, width**2, rtol=1e-5)
 
 
+@pytest.mark.validate
 def test_a_picture(matched, tmp_path):
     from bnnzoo.reports.matched import plot_matched_prior
 

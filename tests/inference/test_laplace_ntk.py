@@ -103,6 +103,7 @@ def ours(posterior, u, blocks, outputs="joint", columns=None, memory=BUDGET):
     return np.asarray(evaluated(posterior, u, blocks, columns, outputs, memory)[1])
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     ("likelihood", "memory", "outputs"),
     [

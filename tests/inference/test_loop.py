@@ -82,6 +82,7 @@ def test_a_second_fit_of_the_same_shapes_compiles_nothing(backend, data, compila
     assert compilations == []
 
 
+@pytest.mark.validate
 def test_a_fit_traces_each_program_once_and_in_the_main_thread(data, monkeypatch):
     """NumPyro's handler stack is global, so a trace in a worker thread could corrupt another's."""
     traced = []

@@ -86,6 +86,7 @@ def test_a_linear_model_is_trained_to_the_ridge_of_dropout(data, masks, batch_si
     assert run.manifest["flags"] == []
 
 
+@pytest.mark.validate
 def test_draws_are_masks_of_one_set_of_weights(data):
     """Rows fall out independently with probability p: 4,000 draws, five binomial deviations."""
     kernel = fit(data).tree["posterior"]["layers.0.kernel"].to_numpy()[..., 0]

@@ -52,6 +52,7 @@ def test_classes():
         bz.prior_predictive(model, X)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -64,6 +64,7 @@ def test_silence_where_it_is_asked_for():
         assert file.getvalue() == ""
 
 
+@pytest.mark.validate
 def test_a_run_tells_of_every_step_and_gradient(monkeypatch, capfd):
     told = []
 

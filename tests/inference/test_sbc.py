@@ -55,6 +55,7 @@ def test_ranks_are_uniform_over_many_simulations(name, label):
     assert least_p(values) > 1e-3 / tests
 
 
+@pytest.mark.validate
 def test_a_sampler_that_ignores_its_temperature_is_caught():
     values = sbc.uniforms(untempered_hmc(), sbc.CASES["linear, T=0.1"], 40, warmup=200, thin=4)
     assert least_p(values) < 1e-6, sbc.said(values)

@@ -356,6 +356,7 @@ def test_a_likelihood_that_most_of_the_prior_does_not_have():
     assert abs(reports.stats["ess"][0] / 2000 - z) < 1e-4
 
 
+@pytest.mark.validate
 def test_no_prior_draw_with_a_likelihood_stops_the_chain_as_nan():
     _, reports = steps(Posterior(impossible, TWO_ROWS), build(particles=50), [Stage.SLOW] * 2)
     assert np.isnan(reports.u).all()

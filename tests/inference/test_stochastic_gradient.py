@@ -246,6 +246,7 @@ def test_springenbergs_window_against_a_naive_loop():
 # -- sgnht -------------------------------------------------------------------------------------
 
 
+@pytest.mark.validate
 def test_sgnht_has_the_targets_law_and_kinetic_temperature_at_a_large_step():
     """BAOAB is exact on Gaussians at any step; the thermostat keeps momenta at 1."""
     for T in TEMPERATURES:

@@ -57,6 +57,7 @@ def differences(value, hyper, step):
     return np.array(found)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     "groups",
     ["input", *(pytest.param(g, marks=pytest.mark.validate) for g in ("global", "layer", "unit"))],
@@ -113,6 +114,7 @@ def test_the_laplace_gradient_is_that_of_differences(structure, groups, likeliho
     np.testing.assert_allclose(slope, numeric, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     ("structure", "likelihood"),
     [

@@ -392,7 +392,7 @@ def test_bad_input_of_the_statistics_is_refused_before_training():
 @pytest.mark.parametrize(
     ("laws", "error", "message"),
     [
-        ({}, OptionError, "needs the laws that bnnzoo.weight_statistics finds"),
+        ({}, OptionError, "needs the laws that bnnzoo.weight_statistics, in Python, finds"),
         ({"*": {"family": "t", "scale": 1.0}}, OptionError, "family = 't'"),
         ({"*": {"family": "student-t", "scale": 1.0}}, OptionError, "'student-t' needs df"),
         ({"*": {"family": "laplace", "scale": 1.0, "df": 3}}, OptionError, "'laplace' has no df"),

@@ -87,6 +87,7 @@ GAUSSIAN = {
 }
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("case", GAUSSIAN)
 def test_every_covariance_is_the_cards(case):
     (name, options), info, expected = GAUSSIAN[case]

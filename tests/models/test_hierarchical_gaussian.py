@@ -83,6 +83,7 @@ def test_normalisation_scales_have_mean_1_and_absolute_takes_std_as_it_is():
     np.testing.assert_allclose(kernel.variance, 0.16, rtol=1e-6)
 
 
+@pytest.mark.validate
 def test_rules_give_each_kernel_the_prior_they_name():
     made = prior(
         rules={

@@ -241,6 +241,7 @@ def test_source_repeats_the_data_set():
     assert bz.load_dataset(data.name, **data.source).hash == data.hash
 
 
+@pytest.mark.validate
 def test_a_data_set_that_needs_no_model_loads_no_jax():
     code = (
         "import sys, bnnzoo; bnnzoo.load_dataset('gap'); print('jax' in sys.modules);"
