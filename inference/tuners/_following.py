@@ -221,8 +221,19 @@ def slope_through_mode(
 def _at(
     posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, objective: Objective, once: Any
 ) -> tuple[float, Hyper]:
+    """Value and whole gradient at a mode."""
     value, slope = value_and_slope(posterior, groups, hyper, u, jax.random.key(0), objective, once)
+    if objective.solves:
+        slope = jax.tree.map(jnp.add, slope, _moved(posterior, groups, hyper, u, objective))
     return float(value), slope
+
+
+@functools.partial(jax.jit, static_argnames=("groups", "objective"))
+def _moved(
+    posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, objective: Objective
+) -> Hyper:
+    pull = pull_of_mode(posterior, groups, hyper, u, objective)
+    return slope_through_mode(posterior, groups, hyper, u, pull)
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "objective"))
