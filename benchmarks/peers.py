@@ -31,7 +31,7 @@ from _environments import REQUIREMENTS, make, run
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKS = ("sampling", "evidence", "ensembles")
-"""Modules of the folder ``peers``, but for an underscore."""
+"""``work_NAME.py`` of the folder ``peers``."""
 
 
 def begin(works: dict[str, Any], quick: bool, envs: Path) -> dict[str, Any]:
@@ -54,44 +54,52 @@ def begin(works: dict[str, Any], quick: bool, envs: Path) -> dict[str, Any]:
     }
 
 
-def turn(works: dict[str, Any], found: dict[str, Any], seed: int, envs: Path) -> None:
-    """Every worker once; then what was found so far is checked.
+def turn(work: Any, here: dict[str, Any], seed: int, envs: Path) -> None:
+    """Every worker of a work once; then it is checked that all did the same.
 
     Args:
-        works: modules, by name.
-        found: what there is, which grows.
+        work: its module.
+        here: what was found of it, which grows.
         seed: of this turn.
         envs: folder of the environments.
     """
-    for name, work in works.items():
-        here, rows = found[name], work.rows()
-        for peer in work.PEERS:
-            if peer.name in here["failed"]:
-                continue
-            load = os.getloadavg()[0]
-            figures, arrays = run(peer, here["asked"] | {"seed": seed}, rows, envs)
-            if "failed" in figures:
-                here["failed"][peer.name] = figures["failed"]
-                print(name, peer.name, figures, flush=True)
-                continue
-            figures = work.score(figures, arrays, rows) | {"load": load}
-            here["runs"][peer.name].append(figures)
-            shown = {k: v for k, v in figures.items() if isinstance(v, int | float)}
-            print(name, peer.name, {k: round(v, 3) for k, v in shown.items()}, flush=True)
-        here["same"] = work.check({peer: runs for peer, runs in here["runs"].items() if runs})
+    rows = work.rows()
+    for peer in work.PEERS:
+        if peer.name in here["failed"]:
+            continue
+        load = os.getloadavg()[0]
+        figures, arrays = run(peer, here["asked"] | {"seed": seed}, rows, envs)
+        if "failed" in figures:
+            here["failed"][peer.name] = figures["failed"]
+            print(peer.name, figures, flush=True)
+            continue
+        figures = work.score(figures, arrays, rows) | {"load": load}
+        here["runs"][peer.name].append(figures)
+        shown = {k: v for k, v in figures.items() if isinstance(v, int | float)}
+        print(peer.name, {k: round(v, 3) for k, v in shown.items()}, flush=True)
+    here["same"] = work.check(measured(here))
+    here["turns"] = seed + 1
 
 
-def text(works: dict[str, Any], found: dict[str, Any], said: str, turns: int) -> str:
+def measured(here: dict[str, Any]) -> dict[str, Any]:
+    """Figures of the peers that have some."""
+    return {peer: runs for peer, runs in here["runs"].items() if runs}
+
+
+def text(works: dict[str, Any], found: dict[str, Any], said: str) -> str:
     """The page of results, medians over the turns there were."""
-    parts = [f"{said}; medians of {turns} turns."]
+    parts = [f"{said}."]
     for name, work in works.items():
         here = found[name]
-        measured = {peer: runs for peer, runs in here["runs"].items() if runs}
-        parts += [f"**{work.TITLE}.** " + work.table(measured, here["asked"])]
+        if "turns" not in here:
+            continue
+        runs = measured(here)
+        turns = f"{here['turns']} turns" if here["turns"] > 1 else "one turn"
+        parts += [f"**{work.TITLE}**, medians of {turns}. " + work.table(runs, here["asked"])]
         parts += [f"{peer}: none, {why}" for peer, why in here["failed"].items()]
         versions: dict[str, str] = {}
-        for runs in measured.values():
-            versions |= runs[0]["versions"]
+        for several in runs.values():
+            versions |= several[0]["versions"]
         parts += ["Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + "."]
     return "\n\n".join(parts)
 
@@ -105,18 +113,20 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one turn, small, no files")
     given = parser.parse_args()
     turns = 1 if given.quick else max(given.turns, 1)
-    works = {name: importlib.import_module(f"_{name}") for name in given.works}
+    works = {name: importlib.import_module(f"work_{name}") for name in given.works}
     load, envs = os.getloadavg()[0], given.envs.resolve()
     found = begin(works, given.quick, envs)
+    page = ""
     for seed in range(turns):
-        turn(works, found, seed, envs)
-        runs = [r for here in found.values() for several in here["runs"].values() for r in several]
-        loads = [r["load"] for r in runs]
-        said = f"{machine(load)}, {min(loads):.1f} to {max(loads):.1f} before the runs"
-        page = text(works, found, said, seed + 1)
-        if not given.quick:  # after each turn, so that a run that is stopped has its turns
-            record = {"machine": said, "turns": seed + 1, "requirements": REQUIREMENTS}
-            keep("peers", "Peers in one table", page, record | {"works": found})
+        for name, work in works.items():
+            turn(work, found[name], seed, envs)
+            every = (r for here in found.values() for runs in here["runs"].values() for r in runs)
+            loads = [r["load"] for r in every]
+            said = f"{machine(load)}, {min(loads):.1f} to {max(loads):.1f} before the runs"
+            page = text(works, found, said)
+            if not given.quick:  # as it goes, so that a run that is stopped has what it measured
+                record = {"machine": said, "requirements": REQUIREMENTS, "works": found}
+                keep("peers", "Peers in one table", page, record)
     print(page)
 
 

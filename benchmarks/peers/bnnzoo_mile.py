@@ -17,7 +17,7 @@ model = bz.make_model(
 parts = (rows["x"], rows["y"], rows["x_test"], rows["y_test"])
 data = bz.make_dataset(*parts, task="regression", scale="none")
 # Half of warm-up is blocks of Adam, the other half moves of at most `max_steps` steps.
-block, steps = 2, 10
+block, steps = 2, asked["thinning"]
 warmup = 2 * max(asked["epochs"] // block, asked["tuning"] // steps)
 options = {"metric": "unit", "length": 1.0, "energy_error": 0.1, "max_steps": steps}
 options |= {"block": block, "patience": 200, "learning_rate": 1e-3}

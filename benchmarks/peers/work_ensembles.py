@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import _sampling
 import numpy as np
+import work_sampling
 from _bench import markdown, middle
 from _environments import Peer
 
@@ -27,13 +27,13 @@ LIKE = 1e-4
 
 def asked(quick: bool) -> dict[str, Any]:
     """The job but for its seed."""
-    sizes = {"members": 4, "draws": 100, "thinning": 10, "epochs": 1000, "tuning": 5000}
-    return {"width": 50, **(sizes | {"epochs": 100, "tuning": 500} if quick else sizes)}
+    sizes = {"members": 4, "draws": 100, "thinning": 5, "epochs": 500, "tuning": 2000}
+    return {"width": 50, **(sizes | {"epochs": 100, "tuning": 200} if quick else sizes)}
 
 
 def rows() -> dict[str, np.ndarray]:
     """Standardised diabetes."""
-    return _sampling.rows()
+    return work_sampling.rows()
 
 
 def score(
