@@ -82,14 +82,23 @@ def table(runs: Mapping[str, Sequence[dict[str, Any]]], job: Mapping[str, Any]) 
         runs: a peer's figures, a turn each; without those that failed.
         job: what was asked.
     """
-    keys = ("wall", "compiling", "cpu", "log_likelihood", "rmse", "crps")
+    keys = ("load", "wall", "compiling", "cpu", "log_likelihood", "rmse", "crps")
     lines = []
     for name, found in runs.items():
         at = {key: middle([run[key] for run in found]) for key in keys}
-        cells = [f"{at[key]:.1f}" for key in ("wall", "compiling", "cpu")]
+        cells = [f"{at[key]:.1f}" for key in ("load", "wall", "compiling", "cpu")]
         cells += [f"{at['log_likelihood']:.3f}", f"{at['rmse']:.1f}", f"{at['crps']:.1f}"]
         lines.append([name, *cells])
-    heads = ["", "seconds", "compiling", "of the processor", "test log-likelihood", "RMSE", "CRPS"]
+    heads = [
+        "",
+        "load",
+        "seconds",
+        "compiling",
+        "of the processor",
+        "test log-likelihood",
+        "RMSE",
+        "CRPS",
+    ]
     said = (
         f"{job['members']} members, {job['draws']} draws each, one in {job['thinning']} kept; "
         f"at most {job['epochs']} epochs, {job['tuning']} steps of tuning."

@@ -118,6 +118,7 @@ def table(runs: Mapping[str, Sequence[dict[str, Any]]], job: Mapping[str, Any]) 
         lines.append(
             [
                 name,
+                f"{over(lambda r: r['load']):.1f}",
                 f"{over(lambda r: r['wall']):.1f}",
                 f"{over(lambda r: r['compiling']):.1f}",
                 f"{over(lambda r: r['wall'] - r['compiling']):.1f}",
@@ -131,7 +132,7 @@ def table(runs: Mapping[str, Sequence[dict[str, Any]]], job: Mapping[str, Any]) 
                 f"{over(lambda r: r['ess'] / r['cpu']):.1f}",
             ]
         )
-    heads = ["", "seconds", "compiling", "without", "of the processor", "gradients"]
+    heads = ["", "load", "seconds", "compiling", "without", "of the processor", "gradients"]
     heads += ["gradients/s", "test log-likelihood", "RMSE", "ESS", "ESS/s", "ESS/processor s"]
     said = (
         f"{job['chains']} chains of {job['warmup']} + {job['draws']} steps; gradients, and their "
