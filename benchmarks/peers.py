@@ -94,13 +94,12 @@ def text(works: dict[str, Any], found: dict[str, Any], said: str) -> str:
         if "turns" not in here:
             continue
         runs = measured(here)
-        turns = f"{here['turns']} turns" if here["turns"] > 1 else "one turn"
-        parts += [f"**{work.TITLE}**, medians of {turns}. " + work.table(runs, here["asked"])]
+        turns = f"medians of {here['turns']} turns" if here["turns"] > 1 else "one turn"
+        parts += [f"**{work.TITLE}**, {turns}. " + work.table(runs, here["asked"])]
         parts += [f"{peer}: none, {why}" for peer, why in here["failed"].items()]
-        versions: dict[str, str] = {}
-        for several in runs.values():
-            versions |= several[0]["versions"]
-        parts += ["Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + "."]
+        pairs = (pair for several in runs.values() for pair in several[0]["versions"].items())
+        versions = dict.fromkeys(f"{package} {number}" for package, number in pairs)
+        parts += ["Versions: " + ", ".join(versions) + "."]
     return "\n\n".join(parts)
 
 
