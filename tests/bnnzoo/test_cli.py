@@ -145,6 +145,7 @@ def test_describe(run):
     assert card["parameters"][0]["name"] == "df"
 
 
+@pytest.mark.validate
 def test_every_card_can_be_shown(run):
     for kind in json.loads(run("list", "--json")):
         for card in json.loads(run("list", kind["kind"], "--json")):

@@ -325,7 +325,7 @@ def test_a_backend_can_be_compared(backend):
             row,
             id=label(row),
             marks=pytest.mark.validate
-            if row["backend"] in LONG or (row["backend"], row["dtype"]) == ("hmc", "float32")
+            if row["backend"] in LONG or row["dtype"] == "float32"
             else (),
         )
         for row in quick_rows()

@@ -31,6 +31,7 @@ def test_exact_is_the_density_of_the_targets(features):
     assert (said.kind, said.standard_error, said.log_jacobian) == ("exact", 0.0, 0.0)
 
 
+@pytest.mark.validate
 def test_exact_over_the_last_layer_is_the_density_given_the_features():
     _, data, _ = linear(3, 0)
     model = bz.make_model(
@@ -77,6 +78,7 @@ def test_laplace_of_a_linear_model_is_its_evidence(structure):
     assert said.value == pytest.approx(truth, abs=1e-4)
 
 
+@pytest.mark.validate
 def test_a_full_rank_bound_of_a_linear_model_is_tight():
     """Its gap vanishes at the optimum; 0.02 nats are left for the optimiser."""
     model, data, truth = linear(5, 0)

@@ -111,6 +111,7 @@ def test_moment_distance_is_unbiased(bound):
     assert naive.mean() > 10 * naive.std() / 20
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize(
     "method", ["moments", pytest.param("wasserstein", marks=pytest.mark.validate)]
 )

@@ -104,6 +104,7 @@ class Convolutional(nnx.Module):
         return self.head(nnx.tanh(self.conv(x)).reshape(len(x), -1))
 
 
+@pytest.mark.validate
 def test_expand_is_exact_for_a_loss_a_position_and_reduce_for_their_mean():
     """Deep linear networks: to 1e-10 each in its own setting, off by over a tenth in the other."""
     random = np.random.default_rng(SEED)

@@ -263,6 +263,7 @@ def test_the_law_holds_and_a_temperature_that_is_ignored_is_caught():
         compare(draws, exact, "planted")
 
 
+@pytest.mark.validate
 def test_the_backends_named_are_those_that_can():
     posteriors = {name: bz.Posterior(t.model, t.data()) for name, t in TARGETS.items()}
     for name in registry.list_names("backends", exact=True):

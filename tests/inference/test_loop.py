@@ -343,6 +343,7 @@ def narrow(in_shape, out_shape, *, rngs):
     return nnx.Linear(in_shape[0], out_shape[0], use_bias=False, rngs=rngs)
 
 
+@pytest.mark.validate
 def test_a_model_from_outside_the_registry_has_to_be_given_again(data, tmp_path):
     folder = tmp_path / "run"
     run = bz.fit(bz.make_model(wide), data, "hmc", out=folder, **SMALL)

@@ -140,6 +140,7 @@ def test_the_first_kernel_is_the_first_used_and_channels_are_rows_of_a_convoluti
     assert np.all(taken == taken[:1, :1, :, :1]), "one factor for every input channel"
 
 
+@pytest.mark.validate
 def test_a_loss_that_is_not_finite_is_stepped_back_from(data):
     """float32 overflows: a step of 1e20 squares to infinity."""
     run = fit(data, learning_rate=1e20, warmup=200, draws=10)

@@ -69,6 +69,7 @@ def dense(known):
     return H
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("memory", [3, 8])
 def test_the_factored_gaussian_is_the_bfgs_recursion(memory):
     """Mean, covariance and density, with fewer and with more places than moves."""

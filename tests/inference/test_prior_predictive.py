@@ -41,6 +41,7 @@ def test_activations_are_those_of_the_layers():
     assert abs(squares.mean() - expected) < 5 * squares.std() / 20
 
 
+@pytest.mark.validate
 def test_classes():
     options = {"prior_options": {"bias_std": 0.1}, "network_options": {"widths": [5]}}
     model = bz.make_model(likelihood="categorical", **options)

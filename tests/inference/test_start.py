@@ -68,6 +68,7 @@ def test_a_start_of_zero_density_is_an_error(data):
         bz.fit(outside, data, "hmc", **SMALL)
 
 
+@pytest.mark.validate
 def test_a_start_is_looked_for_again():
     """One prior draw in fifty has positive density: of ten sets of ten candidates, some has one."""
 

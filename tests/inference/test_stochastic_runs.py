@@ -76,6 +76,7 @@ def fit(data, backend="sgld", model=forms.known_noise, **options):
     return bz.fit(model, data, backend, **sizes | options)
 
 
+@pytest.mark.validate
 def test_a_run_goes_on_to_the_same_draws_in_the_middle_of_a_pass(data, tmp_path):
     """Control variates and 4 batches of 7 rows a pass: 10 steps a draw end inside one."""
     options = {"batch_size": 7, "control_variates": True, "learning_rate": 1e-3}

@@ -139,6 +139,7 @@ def test_in_a_model_that_is_right_neither_colder_nor_warmer_is_better():
     assert pooled_verdict(2.0) == "cold"
 
 
+@pytest.mark.validate
 def test_what_has_no_slope_is_refused():
     x, y, x_new, y_new = drawn(0)
     data = bz.make_dataset(x, y, x_new, y_new, task="regression", scale="none")

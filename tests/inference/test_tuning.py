@@ -214,6 +214,7 @@ def test_exact_tuning_finds_the_optimum_of_the_closed_form():
     assert again.data_dependent == ("scaling of the targets", "prior")
 
 
+@pytest.mark.validate
 def test_a_tuned_model_is_saved_and_read_like_any_other(tmp_path):
     data = regression()
     found = bz.tune(network(()), data, "exact", groups="input")

@@ -239,6 +239,7 @@ def test_without_data_the_prior_says_so():
 # -- in a model --------------------------------------------------------------------------------
 
 
+@pytest.mark.validate
 def test_centred_or_not_is_one_posterior():
     # The density of a kernel, and of what it is made of with the Jacobian of the map, are one.
     data = table()

@@ -111,6 +111,7 @@ def test_poisson_of_several_outputs_sums_them():
     np.testing.assert_allclose(terms(post, u), wanted, rtol=1e-9)
 
 
+@pytest.mark.validate
 def test_ordinal_is_the_difference_of_cumulative_probabilities():
     post, u, values, head = prepared("ordinal", GRADES, task="classification")
     cuts = np.cumsum(np.asarray(values["base_probabilities"]))[:-1]
