@@ -409,7 +409,7 @@ def _starts(
     else:
         made += map(start, fresh[1:])
     begun = dict(zip(fresh, made, strict=True))
-    return [result or begun[chain] for chain, result in enumerate(found)]
+    return [begun[c] if result is None else result for c, result in enumerate(found)]
 
 
 def _resumed(

@@ -52,9 +52,6 @@ METRICS = (0.0, 0.1)
 """Shares of warm-up after which the climb takes the curvature where it is for its metric: a
 network's is very different where it starts and where it ends."""
 
-CONVERGED_NATS = 1e-8
-"""Gain of a Newton step below which the climb rests until the curvature is found anew."""
-
 CLIPPED = 0.01
 """Share of the loss' curvature left out that is worth a word."""
 
@@ -269,8 +266,12 @@ class Laplace(Backend):
             return state, -search.value, jnp.zeros_like(search.value)
 
         # In this metric half the squared length of the gradient is what a Newton step gains.
-        gain = 0.5 * jnp.sum(state.optimiser[-1].grad ** 2)
-        arrived = (stage == Stage.SLOW_END) | (gain < CONVERGED_NATS)
+        # The climb rests where that is less than the density's rounding, until the curvature is
+        # found anew. A search that failed begins again, and knows neither value nor gradient.
+        search = state.optimiser[-1]
+        gain = jnp.where(jnp.isfinite(search.value), 0.5 * jnp.sum(search.grad**2), jnp.inf)
+        rounding = jnp.finfo(gain.dtype).eps * jnp.abs(search.value)
+        arrived = (stage == Stage.SLOW_END) | (gain < rounding)
         state, value, steps = jax.lax.cond(arrived, stay, climb, state)
         return state, self._report(state, state.u, value, steps)
 

@@ -6,7 +6,7 @@ import functools
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -45,23 +45,7 @@ class Metric(NamedTuple):
 
 
 class Objective(ABC):
-    """What is climbed, in nats; hashable, for it is compiled in.
-
-    Attributes:
-        solves: steps of conjugate gradients in which it is found where the mode moves to; 0 where
-            the gradient leaves that out.
-    """
-
-    solves: int = 0
-
-    def shape(self, posterior: Posterior, u: Array) -> Array:
-        """The part that a move of the mode changes, but for the density there; traced.
-
-        Args:
-            posterior: of a model with prior ``grouped-gaussian``.
-            u: the mode ``(dim,)``, by which it is differentiated.
-        """
-        raise NotImplementedError
+    """What is climbed, in nats; hashable, for it is compiled in."""
 
     def metric(self, posterior: Posterior, u: Array) -> Metric:
         """Coordinates in which the density is round; traced. Here those of the prior's widths.
@@ -95,6 +79,31 @@ class Objective(ABC):
             key: of what is random in it.
             held: of :meth:`hold`.
         """
+
+
+class Moving(Objective):
+    """An objective whose gradient goes through the mode.
+
+    Attributes:
+        solves: steps of conjugate gradients in which it is found where the mode moves to; 0 leaves
+            that out.
+    """
+
+    solves: int
+
+    @abstractmethod
+    def shape(self, posterior: Posterior, u: Array) -> Array:
+        """The part that a move of the mode changes, but for the density there; traced.
+
+        Args:
+            posterior: of a model with prior ``grouped-gaussian``.
+            u: the mode ``(dim,)``, by which it is differentiated.
+        """
+
+
+def moves(objective: Objective) -> TypeGuard[Moving]:
+    """Whether the gradient of an objective goes through the mode."""
+    return isinstance(objective, Moving) and objective.solves > 0
 
 
 class FollowingOptions(Options):
@@ -175,7 +184,8 @@ class Following(Tuner):
                 once,
             )  # fmt: skip
             trace.append(float(values[0]))
-            spent += int(used) + given.hyper_steps + 2 * objective.solves
+            spent += int(used) + given.hyper_steps
+            spent += 2 * objective.solves if moves(objective) else 0
             if trace[-1] > highest:
                 best, highest, rounds = (here, u), trace[-1], number
         u, used = _mode(posterior, groups, hyper, u, objective, given.steps)
@@ -223,14 +233,14 @@ def _at(
 ) -> tuple[float, Hyper]:
     """Value and whole gradient at a mode."""
     value, slope = value_and_slope(posterior, groups, hyper, u, jax.random.key(0), objective, once)
-    if objective.solves:
+    if moves(objective):
         slope = jax.tree.map(jnp.add, slope, _moved(posterior, groups, hyper, u, objective))
     return float(value), slope
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "objective"))
 def _moved(
-    posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, objective: Objective
+    posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, objective: Moving
 ) -> Hyper:
     pull = pull_of_mode(posterior, groups, hyper, u, objective)
     return slope_through_mode(posterior, groups, hyper, u, pull)
@@ -276,7 +286,7 @@ def _slopes(
 
 
 def pull_of_mode(
-    posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, objective: Objective
+    posterior: Posterior, groups: Groups, hyper: Hyper, u: Array, objective: Moving
 ) -> Array:
     """How much the objective rises where the mode's gradient is shifted, each coordinate; traced.
 
@@ -341,7 +351,7 @@ def _improve(
     once: Any,
 ) -> tuple[Array, Hyper, Any]:
     slopes = _slopes(posterior, groups, hyper, u, objective, once)
-    pull = pull_of_mode(posterior, groups, hyper, u, objective) if objective.solves else None
+    pull = pull_of_mode(posterior, groups, hyper, u, objective) if moves(objective) else None
 
     def step(carry: Any, own: Array) -> tuple[Any, Array]:
         hyper, state = carry

@@ -27,6 +27,7 @@ from bnnzoo.inference.tuners._following import (
     Following,
     FollowingOptions,
     Metric,
+    Moving,
     Objective,
     value_and_slope,
 )
@@ -47,7 +48,7 @@ class LaplaceTunerOptions(FollowingOptions, CurvatureOptions):
 
 
 @dataclass(frozen=True)
-class OfCurvature(Objective):
+class OfCurvature(Moving):
     """Laplace's log evidence in one structure."""
 
     flavour: Flavour

@@ -33,7 +33,6 @@ def least_p(values):
     return min(min(sbc.p_values(u).values()) for u in values.values())
 
 
-@pytest.mark.validate
 @pytest.mark.parametrize(("name", "label"), QUICK)
 def test_ranks_are_uniform(name, label):
     backend = registry.get("backends", name).build({})
