@@ -127,10 +127,10 @@ def _function(posterior: Posterior, u: Array, x: Array) -> Array:
 
 @jax.jit
 def _moments(posterior: Posterior, state: Any, x: Array, where: Array) -> tuple[Array, Array]:
-    centre = state.u[where]
+    centre = state.mode[where]
 
     def of(w: Array, row: Array) -> Array:
-        return _function(posterior, state.u.at[where].set(w), row[None])[0]
+        return _function(posterior, state.mode.at[where].set(w), row[None])[0]
 
     J = jax.vmap(jax.jacrev(of), (None, 0))(centre, x)
     mean = jax.vmap(of, (None, 0))(centre, x) + J @ (state.mean[where] - centre)

@@ -151,10 +151,10 @@ def parts(posterior: Posterior, flavour: Flavour, found: Blocks) -> list[tuple[A
     return made if found.others is None else [*made, (found.others, rest)]
 
 
-def inverse_root(
+def inverse_of(
     posterior: Posterior, flavour: Flavour, found: Blocks, u: Array
 ) -> Callable[[Array], Array]:
-    """H^(-1/2) times a vector ``(dim,)``; by the prior's widths where H does not reach; traced.
+    """H^-1 times a vector ``(dim,)``; by the prior's variances where H does not reach; traced.
 
     Args:
         posterior: the target.
@@ -162,26 +162,13 @@ def inverse_root(
         found: from :func:`blocks`.
         u: where that was ``(dim,)``.
     """
-    return _by_parts(posterior, flavour, found, curves.prior_widths(posterior, u), spectra.draw)
-
-
-def inverse(
-    posterior: Posterior, flavour: Flavour, found: Blocks, u: Array
-) -> Callable[[Array], Array]:
-    """H^-1 times a vector, as :func:`inverse_root`."""
-    squares = curves.prior_widths(posterior, u) ** 2
-    return _by_parts(posterior, flavour, found, squares, spectra.solve)
-
-
-def _by_parts(
-    posterior: Posterior, flavour: Flavour, found: Blocks, beyond: Array, by: Any
-) -> Callable[[Array], Array]:
     known = parts(posterior, flavour, found)
+    beyond = curves.prior_widths(posterior, u) ** 2
 
     def times(v: Array) -> Array:
         out = beyond * v
         for spectrum, where in known:
-            out = out.at[where].set(by(spectrum, v[where]))
+            out = out.at[where].set(spectra.solve(spectrum, v[where]))
         return out
 
     return times

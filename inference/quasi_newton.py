@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jax.scipy.linalg import solve_triangular
 
-LARGEST_LINE_SEARCH = 20
-"""Evaluations of one line search at the most."""
+from bnnzoo.inference.climbing import begin, climb_step
 
 CURVED = 1e-12
 """Least curvature s'z / |z|^2 of a step that is remembered (Zhang et al. 2022, alg. 3)."""
@@ -99,39 +97,30 @@ def climb(
         tolerance: it stops where a step changes the log density by less than this share of it, or
             where it is not finite any more.
     """
-    search = optax.scale_by_zoom_linesearch(max_linesearch_steps=LARGEST_LINE_SEARCH)
-    solver = optax.lbfgs(memory_size=memory, linesearch=search)
-
-    def loss(u: Array) -> Array:
-        return -log_density(u)
-
-    evaluate = optax.value_and_grad_from_state(loss)
 
     def one(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        u, solver_state, path, before, _ = carry
-        value, gradient = evaluate(u, state=solver_state)
-        finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
-        settled = jnp.abs(before - value) <= tolerance * jnp.maximum(jnp.abs(value), 1.0)
+        search, path, before, _ = carry
+        finite = jnp.isfinite(search.value) & jnp.all(jnp.isfinite(search.gradient))
+        change = jnp.abs(before - search.value)
+        settled = change <= tolerance * jnp.maximum(jnp.abs(search.value), 1.0)
         i = path.length
-        update, solver_state = solver.update(
-            gradient, solver_state, u, value=value, grad=gradient, value_fn=loss
-        )
-        spent = optax.tree.get(solver_state, "info").num_linesearch_steps
+        moved, spent = climb_step(log_density, search, lambda v: v)
         path = Path(
-            path.u.at[i].set(u),
-            path.gradients.at[i].set(gradient),
+            path.u.at[i].set(search.u),
+            path.gradients.at[i].set(search.gradient),
             path.length + finite,
-            path.evaluations + jnp.asarray(spent, path.evaluations.dtype),
+            path.evaluations + spent.astype(path.evaluations.dtype),
         )
-        return u + update, solver_state, path, value, settled | ~finite
+        return moved, path, search.value, settled | ~finite
 
     def going(carry: tuple[Any, ...]) -> Array:
-        return (carry[2].length < steps) & ~carry[4]
+        return (carry[1].length < steps) & ~carry[3]
 
     empty = jnp.zeros((steps, u.size), u.dtype)
     path = Path(empty, empty, jnp.zeros((), jnp.int32), jnp.ones((), u.dtype))
-    start = u, solver.init(u), path, jnp.asarray(jnp.inf, u.dtype), jnp.asarray(False)
-    return jax.lax.while_loop(going, one, start)[2]
+    value, gradient = jax.value_and_grad(lambda v: -log_density(v))(u)
+    start = begin(u, value, gradient, memory), path, jnp.asarray(jnp.inf, u.dtype)
+    return jax.lax.while_loop(going, one, (*start, jnp.asarray(False)))[1]
 
 
 def no_curvature(u: Array, memory: int) -> Curvature:

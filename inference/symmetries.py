@@ -23,6 +23,9 @@ from bnnzoo.models.posterior import Posterior
 ODD = ("tanh", "erf", "sin", "identity")
 """Activations with f(-x) = -f(x)."""
 
+TRIED = 4
+"""Random points at which an arrangement is tried."""
+
 
 class HiddenLayer(NamedTuple):
     """Units that may be exchanged: indices into the flat unconstrained vector.
@@ -62,7 +65,11 @@ def hidden_layers(posterior: Posterior) -> tuple[HiddenLayer, ...]:
         sampled directly.
     """
     found = _of_mlp(posterior)
-    return tuple(layer for layer in found if _holds(posterior, layer))
+    if not found:
+        return ()
+    return tuple(
+        layer for layer, holds in zip(found, _hold(posterior, found), strict=True) if holds
+    )
 
 
 def log_arrangements(layers: tuple[HiddenLayer, ...]) -> float:
@@ -191,15 +198,22 @@ def _of_mlp(posterior: Posterior) -> list[HiddenLayer]:
     return found
 
 
-def _holds(posterior: Posterior, layer: HiddenLayer) -> bool:
-    """Whether the density agrees at a few random points, to rounding."""
-    keys = jax.random.split(jax.random.key(0), 4)
-    us = jax.vmap(lambda key: jax.random.normal(key, (posterior.dimension,), posterior.x.dtype))
-    before = us(keys)
-    after = jax.vmap(lambda u, key: rearranged((layer,), u, key))(before, keys)
-    first, second = _densities(posterior, before), _densities(posterior, after)
-    tolerance = 100 * float(jnp.finfo(posterior.x.dtype).eps)
-    return bool(jnp.all(jnp.abs(first - second) <= tolerance * (1.0 + jnp.abs(first))))
+def _hold(posterior: Posterior, layers: list[HiddenLayer]) -> np.ndarray:
+    """Of which layers the density agrees at a few random points, to rounding ``(layer,)``."""
+    rng = np.random.default_rng(0)  # of NumPy: a program for these few would take seconds
+    us = rng.standard_normal((TRIED, posterior.dimension)).astype(posterior.x.dtype)
+    tried = [us]
+    for layer in layers:
+        other = us.copy()
+        for u in other:
+            order = rng.permutation(layer.units)
+            signs = rng.choice([-1, 1] if layer.odd else [1], (layer.units, 1))
+            for index in (layer.ingoing, layer.outgoing):
+                u[index] = (signs * u[index])[order]
+        tried.append(other)
+    first, *others = np.split(np.asarray(_densities(posterior, np.concatenate(tried))), len(tried))
+    tolerance = 100 * float(jnp.finfo(posterior.x.dtype).eps) * (1.0 + np.abs(first))
+    return np.array([np.all(np.abs(first - other) <= tolerance) for other in others])
 
 
 @jax.jit

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from pydantic import Field
 from bnnzoo.errors import InputError, setting
 from bnnzoo.inference import spectra
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
-from bnnzoo.inference.climbing import climb_step, lbfgs
+from bnnzoo.inference.climbing import Search, begin, climb_step
 from bnnzoo.inference.curvature import bytes_of_matrix
 from bnnzoo.inference.kfac import matrices
 from bnnzoo.inference.laplace_evidence import (
@@ -35,7 +35,7 @@ from bnnzoo.inference.laplace_structures import (
     blocks,
     coordinates,
     has_network,
-    inverse_root,
+    inverse_of,
     log_volume,
     parts,
 )
@@ -120,22 +120,18 @@ class LaplaceState(NamedTuple):
     """The search for the mode, and the Gaussian once it is found.
 
     Attributes:
-        u: where the search is, then the mode ``(dim,)``.
-        centre: where ``found`` was ``(dim,)``.
-        whitened: of the search, with u = centre + H^(-1/2) whitened ``(dim,)``.
-        optimiser: L-BFGS' state.
-        found: the Gaussian's precision H, the search's metric before it is the result.
+        search: L-BFGS, from H^-1.
+        found: the Gaussian's precision H.
+        mode: where that was taken ``(dim,)``: on the way up, and at last at the mode.
         remaining: nats a Newton step would still gain.
         log_normaliser: Laplace's log integral of the target; refitted, the log evidence.
         mean: of the draws ``(dim,)``.
         factors: of the standard deviations of prior and noise ``(2,)``.
     """
 
-    u: Array
-    centre: Array
-    whitened: Array
-    optimiser: Any
+    search: Search
     found: Blocks
+    mode: Array
     remaining: Array
     log_normaliser: Array
     mean: Array
@@ -225,9 +221,9 @@ class Laplace(Backend):
         zero = jnp.zeros((), u.dtype)
         shapes = jax.eval_shape(lambda u: blocks(posterior, u, self.flavour), u)
         found = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        state = LaplaceState(
-            u, u, jnp.zeros_like(u), lbfgs().init(u), found, zero, zero, u, jnp.ones(2, u.dtype)
-        )
+        value, gradient = jax.value_and_grad(posterior.log_density)(u)
+        search = begin(u, -value, -gradient)
+        state = LaplaceState(search, found, u, zero, zero, u, jnp.ones(2, u.dtype))
         return self._settle(posterior, state, True) if self.at_start else state
 
     def step(
@@ -249,53 +245,29 @@ class Laplace(Backend):
             lambda s: self._settle(posterior, s, stage == Stage.SLOW_END),
             state,
         )
-        root = inverse_root(posterior, self.flavour, state.found, state.centre)
+        inverse = inverse_of(posterior, self.flavour, state.found, state.mode)
 
-        def there(whitened: Array) -> Array:
-            return state.centre + root(whitened)
+        def climb(search: Search) -> tuple[Search, Array]:
+            return climb_step(posterior.log_density, search, inverse)
 
-        def climb(state: LaplaceState) -> tuple[LaplaceState, Array, Array]:
-            whitened, optimiser, value, steps = climb_step(
-                lambda v: posterior.log_density(there(v)), state.whitened, state.optimiser
-            )
-            moved = state._replace(u=there(whitened), whitened=whitened, optimiser=optimiser)
-            return moved, value, steps.astype(value.dtype)
-
-        def stay(state: LaplaceState) -> tuple[LaplaceState, Array, Array]:
-            search = state.optimiser[-1]
-            return state, -search.value, jnp.zeros_like(search.value)
-
-        # In this metric half the squared length of the gradient is what a Newton step gains.
-        # The climb rests where that is less than the density's rounding, until the curvature is
-        # found anew. A search that failed begins again, and knows neither value nor gradient.
-        search = state.optimiser[-1]
-        gain = jnp.where(jnp.isfinite(search.value), 0.5 * jnp.sum(search.grad**2), jnp.inf)
-        rounding = jnp.finfo(gain.dtype).eps * jnp.abs(search.value)
-        arrived = (stage == Stage.SLOW_END) | (gain < rounding)
-        state, value, steps = jax.lax.cond(arrived, stay, climb, state)
-        return state, self._report(state, state.u, value, steps)
+        resting = (stage == Stage.SLOW_END) | state.search.resting
+        none = jnp.zeros((), jnp.result_type(int))
+        search, spent = jax.lax.cond(resting, lambda s: (s, none), climb, state.search)
+        state = state._replace(search=search)
+        return state, self._report(state, search.u, -search.value, spent)
 
     def _settle(self, posterior: Posterior, state: LaplaceState, last: Leaf) -> LaplaceState:
         """The Gaussian here: the metric of the search, or where it is the ``last``, the result."""
-        value, gradient = jax.value_and_grad(posterior.log_density)(state.u)
-        found = blocks(posterior, state.u, self.flavour)
-        gain = jnp.zeros((), value.dtype)
-        for spectrum, where in parts(posterior, self.flavour, found):
-            own = gradient[where]
-            gain = gain + 0.5 * own @ spectra.solve(spectrum, own)
-        normaliser = value + log_volume(posterior, self.flavour, found)
-        origin = jnp.zeros_like(state.u)
-        _, pull = jax.vjp(inverse_root(posterior, self.flavour, found, state.u), origin)
-        *fresh, search = lbfgs().init(origin)
-        search = search._replace(value=-value, grad=-pull(gradient)[0])
+        u, value, gradient = state.search.u, state.search.value, state.search.gradient
+        found = blocks(posterior, u, self.flavour)
+        gain = 0.5 * gradient @ inverse_of(posterior, self.flavour, found, u)(gradient)
         state = state._replace(
-            centre=state.u,
-            whitened=origin,
-            optimiser=(*fresh, search),
+            search=begin(u, value, gradient),
             found=found,
+            mode=u,
             remaining=gain,
-            log_normaliser=normaliser,
-            mean=state.u,
+            log_normaliser=log_volume(posterior, self.flavour, found) - value,
+            mean=u,
         )
         if self.refit == "none":
             return state
@@ -309,11 +281,11 @@ class Laplace(Backend):
         """
         where, _ = coordinates(posterior, self.flavour)
         prior, noise = self.refit in ("prior", "both"), self.refit in ("noise", "both")
-        model = linear_model(posterior, state.u, where, state.found.network, noise)
+        model = linear_model(posterior, state.mode, where, state.found.network, noise)
         whole = self.flavour.curvature == "ggn" and self.flavour.structure in ("full", "last-layer")
         found = refit(model, prior, noise, whole)
         network = spectra.scaled(state.found.network, found.prior, found.noise)
-        mean = state.u
+        mean = state.mode
         if self.predictive == "linearised" and whole:
             mode = model.mode(found.prior, found.noise, posterior.likelihood_temperature)
             root = jnp.sqrt(state.found.network.precision * posterior.posterior_temperature)
@@ -330,7 +302,7 @@ class Laplace(Backend):
     def _draw(
         self, posterior: Posterior, state: LaplaceState, key: Array
     ) -> tuple[LaplaceState, Step]:
-        noise = jax.random.normal(key, state.u.shape, state.u.dtype)
+        noise = jax.random.normal(key, state.mean.shape, state.mean.dtype)
         u = state.mean
         for spectrum, where in parts(posterior, self.flavour, state.found):
             u = u.at[where].add(spectra.draw(spectrum, noise[where]))
@@ -354,7 +326,7 @@ class Laplace(Backend):
 
     def linearisation(self, state: LaplaceState) -> ArrayLike | None:
         """The mode, where the predictive is linearised."""
-        return state.u if self.predictive == "linearised" else None
+        return state.mode if self.predictive == "linearised" else None
 
     def gradients(self, stats: dict[str, np.ndarray]) -> int:
         """Those of the line searches; the curvature's passes are not counted."""

@@ -161,7 +161,7 @@ class LaplaceNtk(Estimator):
         values, errors, totals = [], [], []
         for state in chains.states:
             base, terms = jax.device_get(
-                _terms(posterior, state.u, some, columns, given.outputs, given.memory_bytes)
+                _terms(posterior, state.mode, some, columns, given.outputs, given.memory_bytes)
             )
             total = total_of(terms.astype(float), blocks, given.outputs != "random")
             values.append(float(base) - 0.5 * total.value)

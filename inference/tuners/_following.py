@@ -6,7 +6,7 @@ import functools
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -32,30 +32,20 @@ FALL = 0.1
 """Nats by which the end may lie below the best of the way, and is taken nevertheless."""
 
 
-class Metric(NamedTuple):
-    """Maps of vectors ``(dim,)``, with M about the curvature of the negative log density.
-
-    Attributes:
-        root: M^(-1/2) times one.
-        inverse: M^-1 times one.
-    """
-
-    root: Callable[[Array], Array]
-    inverse: Callable[[Array], Array]
-
-
 class Objective(ABC):
     """What is climbed, in nats; hashable, for it is compiled in."""
 
-    def metric(self, posterior: Posterior, u: Array) -> Metric:
-        """Coordinates in which the density is round; traced. Here those of the prior's widths.
+    def inverse(self, posterior: Posterior, u: Array) -> Callable[[Array], Array]:
+        """About the inverse curvature of minus the log density times a vector ``(dim,)``; traced.
+
+        Here the prior's variances.
 
         Args:
             posterior: of a model with prior ``grouped-gaussian``.
             u: about where ``(dim,)``.
         """
-        widths = prior_widths(posterior, u)
-        return Metric(lambda v: widths * v, lambda v: widths**2 * v)
+        variances = prior_widths(posterior, u) ** 2
+        return lambda v: variances * v
 
     def hold(self, posterior: Posterior, u: Array, once: Any) -> Any:
         """What stays the same at a point whatever the widths are; traced.
@@ -292,7 +282,7 @@ def pull_of_mode(
 
     With E the negative log density, E_u(u, h) = 0 at the mode and S(u, h) the shape of the
     objective there, dS/dh through the mode is -S_u E_uu^-1 E_uh = w'(-E_u)_h, w = E_uu^-1 S_u. The
-    solve is by conjugate gradients on exact products, in the objective's metric.
+    solve is by conjugate gradients on exact products, from the objective's ``inverse``.
 
     Args:
         posterior: of a model with prior ``grouped-gaussian``.
@@ -313,7 +303,7 @@ def pull_of_mode(
         return -jax.jvp(jax.grad(target.log_density), (u,), (v,))[1]
 
     b = jax.grad(lambda v: objective.shape(target, v))(u)
-    inverse = objective.metric(target, u).inverse
+    inverse = objective.inverse(target, u)
     found, _ = cg(times, b, maxiter=objective.solves, tol=1e-6, M=inverse)
     image = times(found)
     usable = jnp.isfinite(image).all() & (found @ image >= 0) & (found @ b >= 0)
@@ -331,9 +321,7 @@ def _mode(
     steps: int,
 ) -> tuple[Array, Array]:
     target = placed(posterior, groups, hyper)
-    metric = objective.metric(target, u)
-    end, spent = ascend(lambda v: target.log_density(u + metric.root(v)), jnp.zeros_like(u), steps)
-    return u + metric.root(end), spent
+    return ascend(target.log_density, u, steps, objective.inverse(target, u))
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "objective", "steps"))

@@ -101,13 +101,12 @@ def mode_of_kept(
     Returns:
         The mode, and gradients taken.
     """
-    widths = prior_widths(placed(posterior, groups, hyper), u)
+    variances = prior_widths(placed(posterior, groups, hyper), u) ** 2
 
-    def density(v: Array) -> Array:
-        return kept_density(posterior, groups, hyper, u + widths * v, held)
+    def density(u: Array) -> Array:
+        return kept_density(posterior, groups, hyper, u, held)
 
-    end, spent = ascend(density, jnp.zeros_like(u), steps)
-    return u + widths * end, spent
+    return ascend(density, u, steps, lambda v: variances * v)
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "solves"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,15 +19,13 @@ from bnnzoo.inference.kfac_evidence import hold, known_inputs, log_normaliser_of
 from bnnzoo.inference.laplace_structures import (
     Flavour,
     blocks,
-    inverse,
-    inverse_root,
+    inverse_of,
     log_normaliser,
     log_volume,
 )
 from bnnzoo.inference.tuners._following import (
     Following,
     FollowingOptions,
-    Metric,
     Moving,
     Objective,
     value_and_slope,
@@ -58,11 +57,9 @@ class OfCurvature(Moving):
         """Half the log determinant of the curvature, which moves with the weights."""
         return log_volume(posterior, self.flavour, blocks(posterior, u, self.flavour))
 
-    def metric(self, posterior: Posterior, u: Array) -> Metric:
+    def inverse(self, posterior: Posterior, u: Array) -> Callable[[Array], Array]:
         """The curvature's own."""
-        found = blocks(posterior, u, self.flavour)
-        there = (posterior, self.flavour, found, u)
-        return Metric(inverse_root(*there), inverse(*there))
+        return inverse_of(posterior, self.flavour, blocks(posterior, u, self.flavour), u)
 
     def hold(self, posterior: Posterior, u: Array, once: Any) -> Any:
         """Kronecker factors, decomposed: no width is in them."""

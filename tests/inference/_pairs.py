@@ -27,10 +27,14 @@ def all_pairs(factors: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         row = dict(next(iter(missing)))
         for name in names:
             if name not in row:
-                gains = [len(_met(missing, row | {name: i})) for i in range(len(factors[name]))]
+                gains = [
+                    sum(pair in missing for pair in _pairs_with(name, i, row, names))
+                    for i in range(len(factors[name]))
+                ]
                 row[name] = gains.index(max(gains))
-        for pair in _met(missing, row):
-            del missing[pair]
+        for name, level in row.items():
+            for pair in _pairs_with(name, level, row, names):
+                missing.pop(pair, None)
         rows.append({name: factors[name][row[name]] for name in names})
     return rows
 
@@ -40,5 +44,13 @@ def full_product(factors: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(factors, row, strict=True)) for row in itertools.product(*factors.values())]
 
 
-def _met(missing: Mapping[Any, None], row: Mapping[str, int]) -> list[Any]:
-    return [pair for pair in missing if all(row.get(name) == level for name, level in pair)]
+def _pairs_with(
+    name: str, level: int, row: Mapping[str, int], names: Sequence[str]
+) -> list[tuple[tuple[str, int], tuple[str, int]]]:
+    """A level of one factor beside those that others have in a row, in the order of ``names``."""
+    at = names.index(name)
+    return [
+        ((other, row[other]), (name, level)) if k < at else ((name, level), (other, row[other]))
+        for k, other in enumerate(names)
+        if k != at and other in row
+    ]

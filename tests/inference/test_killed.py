@@ -38,10 +38,10 @@ FAMILIES = ["hmc", "mclmc", "mean-field-vi", "elliptical-slice", "smc"]
 """One backend of each family."""
 
 
-def whole(backend):
+def whole(backend, draws=DRAWS):
     model = bz.make_model(network_options={"widths": [3]})
     data = bz.load_dataset("gap", n=20, seed=0)
-    settings = {"chains": 2, "warmup": 200, "draws": DRAWS, "seed": 5, "progress": False}
+    settings = {"chains": 2, "warmup": 200, "draws": draws, "seed": 5, "progress": False}
     return bz.fit(model, data, backend, **settings)
 
 
@@ -53,9 +53,9 @@ def writing_the_tree(folder):
     return any(".tmp-" in p.name and "draws.zarr" in p.name for p in folder.glob(".tmp-*"))
 
 
-def run_until(folder, backend, reached):
+def run_until(folder, backend, draws, reached):
     """Run the child until ``reached(folder)``, kill it; whether it was killed."""
-    command = [sys.executable, "-c", SCRIPT, str(folder), backend, str(DRAWS)]
+    command = [sys.executable, "-c", SCRIPT, str(folder), backend, str(draws)]
     child = subprocess.Popen(command, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
     try:
@@ -72,16 +72,19 @@ def run_until(folder, backend, reached):
 
 
 @pytest.mark.parametrize(
-    ("backend", "kills"),
-    [("hmc", 1), *(pytest.param(b, 10, marks=pytest.mark.validate) for b in FAMILIES)],
+    ("backend", "kills", "draws"),
+    [
+        ("hmc", 1, 100),
+        *(pytest.param(b, 10, DRAWS, marks=pytest.mark.validate) for b in FAMILIES),
+    ],
 )
-def test_a_killed_run_resumes_to_the_same_draws(backend, kills, tmp_path):
+def test_a_killed_run_resumes_to_the_same_draws(backend, kills, draws, tmp_path):
     folder = tmp_path / "run"
     rng = np.random.default_rng(kills)
     killed = 0
     for kill in range(kills):
         done = pieces(folder)
-        more = int(rng.integers(1, max(2, (2 * (200 + DRAWS) // 10) // kills)))
+        more = int(rng.integers(1, max(2, (2 * (200 + draws) // 10) // kills)))
         wait = float(rng.uniform(0.0, 0.02))
 
         def reached(folder, target=done + more, wait=wait):
@@ -90,11 +93,12 @@ def test_a_killed_run_resumes_to_the_same_draws(backend, kills, tmp_path):
             time.sleep(wait)
             return True
 
-        killed += run_until(folder, backend, writing_the_tree if kill == kills - 1 else reached)
+        until = writing_the_tree if kill == kills - 1 else reached
+        killed += run_until(folder, backend, draws, until)
     assert killed == kills, "the run ended before it was killed"
     resumed = bz.resume(folder, progress=False)
     assert resumed.manifest["state"] == "complete"
-    expected = whole(backend)
+    expected = whole(backend, draws)
     for group in ("posterior", "sample_stats", "warmup_sample_stats"):
         for name, values in expected.tree[group].items():
             np.testing.assert_array_equal(

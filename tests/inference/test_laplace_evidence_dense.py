@@ -106,7 +106,7 @@ def case_of(likelihood, at_mode=True):
     if at_mode:  # the climb is the same whatever Gaussian is put at its end
         climb = Laplace(flavour("diagonal", "ggn"), "sampled").planned(STEPS)
         sizes = {"chains": 1, "draws": 1, "warmup": STEPS, "seed": SEED, "dtype": "float64"}
-        u = np.asarray(run_chains(climb, posterior, **sizes).states[0].u)
+        u = np.asarray(run_chains(climb, posterior, **sizes).states[0].mode)
     else:
         u = 0.7 * random.normal(size=posterior.dimension)
     places, prior = {}, np.zeros(len(u))
