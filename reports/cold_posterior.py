@@ -33,7 +33,7 @@ Squared error and CRPS have the target's units: a hundredth of their value at te
 
 @dataclass(frozen=True)
 class ColdVerdict:
-    """What one metric says of a series of runs that differ in one temperature alone.
+    """What one metric says of a series of runs that differ in one temperature, and in their seeds.
 
     Attributes:
         metric: its name.
@@ -41,10 +41,10 @@ class ColdVerdict:
             lower ones predict worse), ``none`` (all differences from temperature 1 are smaller than
             the margin) or ``undecided``.
         best: the temperature of the highest mean score.
-        low: of the interval of the best temperature, over test rows.
+        low: of the interval of the best temperature, over test rows and runs.
         high: of it.
         gain: of the best temperature over 1, per row; positive is better.
-        gain_low: of its interval over test rows.
+        gain_low: of its interval over test rows and runs.
         gain_high: of it.
         margin: what counts as no difference.
         slope: nats a row per unit of temperature at 1, or None; of the log density alone.
@@ -91,12 +91,14 @@ def cold_verdict(
 
     Differences from temperature 1 are paired by row; the interval of the best temperature is the
     bootstrap's over rows (2.5 to 97.5 %), and *cold* and *warm* take simultaneous bounds over the
-    temperatures, so that many of them do not make an effect.
+    temperatures, so that many of them do not make an effect. Where a temperature has several runs
+    (of other seeds) their mean counts, and normal noise is added to it of the variance that runs of
+    one temperature have about their mean, pooled over temperatures; of single runs that is unknown.
 
     Args:
         metric: its name.
-        temperatures: of the runs, 1 among them.
-        scores: ``(temperature, row)``, higher is better.
+        temperatures: of the runs, 1 among them; one that comes several times is of several runs.
+        scores: ``(run, row)``, higher is better.
         margin: differences of the mean that do not matter; see :data:`MARGIN` if not given.
         slope: a :class:`bnnzoo.inference.temperature_slope.TemperatureSlope` of the run at 1, or
             None; where its interval leaves out 0 it decides what the grid left undecided.
@@ -105,19 +107,18 @@ def cold_verdict(
     Raises:
         InputError: shapes that do not fit, no run at temperature 1, or a single temperature.
     """
-    order = np.argsort(temperatures)
-    grid = np.asarray(temperatures, float)[order]
-    values = np.asarray(scores, float)
-    if values.ndim != 2 or len(values) != len(grid) or len(grid) < 2:
+    of_runs = np.asarray(scores, float)
+    grid, which = np.unique(np.asarray(temperatures, float), return_inverse=True)
+    if of_runs.ndim != 2 or len(of_runs) != len(which) or len(grid) < 2:
         raise InputError(
-            f"scores of shape {values.shape} for {len(grid)} temperatures: one row of scores for "
+            f"scores of shape {of_runs.shape} for {len(which)} temperatures: one row of scores for "
             "each of two temperatures or more is needed"
         )
-    values = values[order]
     ones = np.flatnonzero(np.isclose(grid, 1.0))
     if len(ones) != 1:
-        raise InputError("one run at temperature 1 is needed to compare the others with")
+        raise InputError("a run at temperature 1 is needed to compare the others with")
     one = int(ones[0])
+    values = np.stack([of_runs[which == k].mean(0) for k in range(len(grid))])
     means = values.mean(1)
     if margin is None:
         margin = MARGIN.get(metric, 0.01 * abs(float(means[one])))
@@ -129,6 +130,7 @@ def cold_verdict(
         for _ in range(RESAMPLES // BLOCK)
     ]
     resampled = np.concatenate(blocks)  # (sample, temperature)
+    resampled += _error_of_runs(of_runs.mean(1), which) * rng.standard_normal(resampled.shape)
     places = grid[resampled.argmax(1)]
     tails = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     low, high = np.quantile(places, tails, method="nearest")
@@ -150,6 +152,15 @@ def cold_verdict(
         None if slope is None else slope.value,
         None if slope is None else slope.probability_colder,
     )
+
+
+def _error_of_runs(means: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over runs at each temperature; 0 where all have a single one."""
+    counts = np.bincount(which)
+    about = means - (np.bincount(which, means) / counts)[which]
+    free = len(means) - len(counts)
+    variance = float(about @ about) / free if free else 0.0
+    return np.asarray(np.sqrt(variance / counts))
 
 
 def _verdict(

@@ -37,6 +37,12 @@ WEIGHTS_CHECKED = 60
 TRACE_POINTS = 120
 """Steps of an optimiser's trace that are kept for the figure."""
 
+CHECKS = {"virial": "virial", "kinetic": "kinetic_temperature"}
+"""Statistics of draws with mean 1 at the temperature that was asked for."""
+
+CHECK_LEEWAY, CHECK_ERRORS = 0.1, 5.0
+"""How far such a mean may be off beyond chance, and the standard errors that are chance."""
+
 READ_BYTES = 8 * 2**20
 """Most of a site that is in memory at once."""
 
@@ -54,10 +60,11 @@ def diagnose(tree: xr.DataTree) -> dict[str, Any]:
         ``chains``, ``draws``; ``function`` with ``rhat`` and ``ess`` (one a point, the worst
         output of each) and their worst values; ``log_likelihood`` (``rhat``, ``ess``);
         ``weights`` (range of R-hat over the weights checked); ``divergences`` (count),
-        ``divergent_chains``, ``virial`` (mean ratio and its standard error), ``acceptance``
-        (mean), ``step_size`` (one a chain), ``elbo``
-        (an optimiser's trace) or None where the backend has no such statistic; ``converged``
-        (None where it cannot be said); ``notes``, sentences on what could not be computed.
+        ``divergent_chains``, ``virial`` (mean ratio and its standard error), ``kinetic``
+        (kinetic temperature over the nominal one, likewise), ``acceptance`` (mean), ``step_size``
+        (one a chain), ``elbo`` (an optimiser's trace) or None where the backend has no such
+        statistic; ``converged`` (None where it cannot be said); ``notes``, sentences on what could
+        not be computed.
 
     Source:
         Vehtari, Gelman, Simpson, Carpenter and Bürkner, Bayesian Analysis 16 (2021), eq. 1-14.
@@ -241,7 +248,7 @@ def _elements(site: xr.DataArray, wanted: np.ndarray) -> np.ndarray:
 
 def _sampler(stats: xr.Dataset | None) -> dict[str, Any]:
     made: dict[str, Any] = dict.fromkeys(
-        ("divergences", "divergent_chains", "virial", "acceptance", "step_size", "steps")
+        ("divergences", "divergent_chains", *CHECKS, "acceptance", "step_size", "steps")
     )
     if stats is None:
         return made
@@ -249,9 +256,10 @@ def _sampler(stats: xr.Dataset | None) -> dict[str, Any]:
         by_chain = _stacked(stats["diverging"], 2).astype(bool).sum(1)
         made["divergences"] = int(by_chain.sum())
         made["divergent_chains"] = [int(c) for c in np.flatnonzero(by_chain)]
-    if "virial" in stats:
-        mean, error = mean_with_error(_stacked(stats["virial"], 2))
-        made["virial"] = {"mean": mean, "se": error}
+    for name, stat in CHECKS.items():
+        if stat in stats:
+            mean, error = mean_with_error(_stacked(stats[stat], 2))
+            made[name] = {"mean": mean, "se": error}
     if "acceptance_rate" in stats:
         made["acceptance"] = float(np.nanmean(_stacked(stats["acceptance_rate"], 2)))
     if "step_size" in stats:
@@ -301,6 +309,23 @@ def _median(values: np.ndarray) -> float:
 def _worst(values: np.ndarray, worse: np.ufunc) -> np.ndarray:
     """The worst along the last axis, NaN only where all are."""
     return np.asarray(worse.reduce(values, axis=-1) if values.size else np.nan)
+
+
+def off_target(diagnosis: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Which checks of the temperature fail, with what they read.
+
+    Args:
+        diagnosis: from :func:`diagnose`.
+
+    Returns:
+        Of ``virial`` and ``kinetic`` those whose mean is off 1 by more than chance.
+    """
+    found = {}
+    for name in CHECKS:
+        read = diagnosis[name]
+        if read and abs(read["mean"] - 1) > CHECK_LEEWAY + CHECK_ERRORS * read["se"]:
+            found[name] = read
+    return found
 
 
 def state_of(diagnosis: Mapping[str, Any]) -> str:

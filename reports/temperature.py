@@ -13,6 +13,7 @@ from bnnzoo import registry
 from bnnzoo.errors import BnnzooError
 from bnnzoo.reports.cold_posterior import cold_verdict, scores_by_metric
 from bnnzoo.reports.comparison import CLEAR, Scores, draws_first, in_errors, paired
+from bnnzoo.reports.diagnostics import off_target
 from bnnzoo.reports.formatting import counted, digits_for, interval, listed
 from bnnzoo.reports.runs import ReportRun, group
 
@@ -39,7 +40,10 @@ def temperature_panels(
         One panel a temperature that varies within some series: ``axis`` and ``series``; a series
         has ``label``, ``prior``, ``backend`` and ``points``, sorted by temperature, each with its
         log density, standard error, paired difference to the reference (temperature 1 where there
-        is one, else the temperature nearest to it), effective prior std and effective draws.
+        is one, else the temperature nearest to it), effective prior std, effective draws, and what
+        its sampler shows of itself: worst R-hat of functions, virial ratio, kinetic temperature
+        over the nominal one. ``wrong`` names the runs whose sampler is seen not to be at its
+        temperature.
     """
     panels = []
     for axis in AXES:
@@ -54,7 +58,8 @@ def temperature_panels(
         ]
         if series:
             series.sort(key=lambda s: (s["variational"], s["backend"], s["model"], s["label"]))
-            panels.append({"axis": axis, "series": series, **_verdict(axis, series)})
+            wrong = _wrong(axis, [rows[k] for s in families.values() for k in s])
+            panels.append({"axis": axis, "series": series, "wrong": wrong} | _verdict(axis, series))
     return panels
 
 
@@ -184,6 +189,10 @@ def _series(
                 * (rows[k]["convergence"]["draws"] or 0),
                 "ess": ess,
                 "few_draws_bias": few_draws_bias(runs[k], ess),
+                "rhat": rows[k]["convergence"]["function"]["worst_rhat"],
+                "virial": rows[k]["convergence"]["virial"],
+                "kinetic": rows[k]["convergence"]["kinetic"],
+                "off": list(off_target(rows[k]["convergence"])),
             }
         )
     first = rows[members[0]]
@@ -215,8 +224,9 @@ def _verdicts(
     at = [rows[k][axis] for k in members]
     if rows[reference][axis] != 1 or any(score.rows != "test" for score in seen):
         return []
-    if at.count(1) != 1:  # equal settings but for seeds or sizes: which one is meant?
-        return []
+    sizes = {tuple(getattr(runs[k].spec.inference, name) for name in SIZES[1:]) for k in members}
+    if len(at) > len(set(at)) and len(sizes) > 1:
+        return []  # short and long runs at one temperature: which is meant?
     slope = _slope(axis, runs[reference])
     task = str(runs[reference].manifest["data"].get("task", "regression"))
     said = []
@@ -260,6 +270,26 @@ def _prior_std(run: ReportRun) -> float | None:
     match = getattr(options, "match", "variance")
     more = {name: getattr(options, name, None) for name in ("beta", "shape", "rate")}
     return effective_prior_std(prior.name, float(std), temperature, df, match, **more)
+
+
+def _wrong(axis: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of runs whose draws are seen not to be at their temperature, a sentence each.
+
+    A sampler that is wrong can fake any effect of temperature, or hide it.
+    """
+    said = []
+    names = {"virial": "virial ratio", "kinetic": "kinetic temperature over the nominal"}
+    for row in sorted(rows, key=lambda row: row["number"]):
+        read = [
+            f"{names[name]} {interval(value['mean'], value['se'], 2)}"
+            for name, value in off_target(row["convergence"]).items()
+        ]
+        if read:
+            said.append(
+                f"Run {row['number']} ({symbol(axis)} = {row[axis]:g}) is not at its temperature: "
+                f"{listed(read)}, where 1 is right. What it shows of temperature is its sampler's."
+            )
+    return said
 
 
 def _verdict(axis: str, series: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

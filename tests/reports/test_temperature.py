@@ -1,8 +1,14 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
 from scipy import integrate, stats
 
+import bnnzoo as bz
+from bnnzoo import registry
+from bnnzoo.reports.diagnostics import off_target
 from bnnzoo.reports.report import collect_block
 from bnnzoo.reports.temperature import effective_prior_std, few_draws_bias
 
@@ -114,3 +120,53 @@ def test_the_bias_of_few_draws_is_about_right(fakes):
     seen = np.mean(np.log(np.exp(rng.normal(0, 0.5, (200_000, n))).mean(1))) - 0.125
     assert few_draws_bias(run, float(n)) == pytest.approx(seen, rel=0.1)
     assert few_draws_bias(run, None) is None
+
+
+def test_a_sampler_that_ignores_its_temperature_is_named_beside_the_effect_it_fakes(tmp_path):
+    """HMC that stays at T = 1: the page says of the run at 0.1 that it is not there."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "inference"))
+    from _planted import untempered_hmc
+
+    card = registry.describe("backends", "hmc")
+    said = {"summary": "HMC at T = 1", "tags": card.tags, "facts": card.facts}
+    registry.register("backends", "untempered-hmc", **said)(lambda options: untempered_hmc())
+    try:
+        model = bz.make_model(network_options={"widths": [2]})
+        data = bz.load_dataset("gap", n=20, seed=0)
+        sizes = {"chains": 2, "draws": 400, "warmup": 200, "progress": False}
+        runs = [
+            bz.fit(model, data, backend, posterior_temperature=T, **sizes)
+            for backend in ("hmc", "untempered-hmc")
+            for T in (1.0, 0.1)
+        ]
+        (panel,) = collect_block(runs)["temperature"]
+        page = bz.write_report(runs, tmp_path / "report.html").with_suffix(".md").read_text()
+    finally:
+        registry.unregister("backends", "untempered-hmc")
+    (wrong,) = panel["wrong"]
+    assert " (T = 0.1) is not at its temperature: virial ratio " in wrong
+    assert wrong in page
+    at = {(s["backend"], p["temperature"]): p for s in panel["series"] for p in s["points"]}
+    assert [key for key, point in at.items() if point["off"]] == [("untempered-hmc", 0.1)]
+    assert at["untempered-hmc", 0.1]["virial"]["mean"] > 3  # 10, were the chain long
+    assert all(point["rhat"] > 0.9 for point in at.values())
+
+
+def test_a_thermometer_counts_where_it_is_off_by_more_than_chance():
+    reads = {"virial": {"mean": 1.09, "se": 0.0}, "kinetic": None}
+    assert off_target(reads) == {}
+    reads["kinetic"] = {"mean": 0.7, "se": 0.05}
+    assert off_target(reads) == {}  # within five errors and the leeway
+    reads["kinetic"] = {"mean": 0.7, "se": 0.01}
+    assert list(off_target(reads)) == ["kinetic"]
+
+
+def test_runs_of_other_seeds_are_pooled_and_those_of_other_sizes_are_not(fakes):
+    def verdicts(**last):
+        runs = [fakes.fake_run(T=T, seed=s) for T in (1.0, 0.1) for s in (0, 1)]
+        runs[-1] = fakes.fake_run(T=0.1, seed=1, **last)
+        (panel,) = collect_block(runs)["temperature"]
+        return panel["series"][0]["verdicts"]
+
+    assert {v["metric"] for v in verdicts()} >= {"log density", "squared error"}
+    assert verdicts(draws=120) == []
