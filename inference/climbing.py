@@ -43,6 +43,8 @@ class Search(NamedTuple):
         gradient: of that ``(dim,)``.
         moves: the last steps, newest last ``(memory, dim)``; 0 where there are none yet.
         turns: changes of the gradient over them ``(memory, dim)``.
+        scaled: H times those, H the inverse curvature that is given; without the last of them.
+        pull: H times the gradient where the last step began ``(dim,)``.
         resting: another step gains less than rounding, or none was found even along the gradient.
     """
 
@@ -51,6 +53,8 @@ class Search(NamedTuple):
     gradient: Array
     moves: Array
     turns: Array
+    scaled: Array
+    pull: Array
     resting: Array
 
 
@@ -83,7 +87,8 @@ def begin(u: Array, value: Array, gradient: Array, memory: int = MEMORY) -> Sear
         memory: steps that it will remember.
     """
     empty = jnp.zeros((memory, u.size), u.dtype)
-    return Search(u, value, gradient, empty, empty, jnp.asarray(False))
+    none = jnp.zeros_like(u)
+    return Search(u, value, gradient, empty, empty, empty, none, jnp.asarray(False))
 
 
 def climb_step(
@@ -103,53 +108,64 @@ def climb_step(
     def loss(u: Array) -> tuple[Array, Array]:
         return jax.value_and_grad(lambda v: -density(v))(u)
 
-    direction, gain = _newton(search, inverse)
-    settled = gain < jnp.finfo(gain.dtype).eps * jnp.abs(search.value)
+    pull = inverse(search.gradient)
+    known = search.moves[-1] @ search.turns[-1] > 0
+    scaled = jnp.where(known, _pushed(search.scaled, pull - search.pull), 0.0)
+    direction, gain = _newton(search, pull, scaled)
+    rounding = jnp.finfo(gain.dtype).eps * jnp.abs(search.value)
+    settled = search.resting | (gain < rounding)
     line = _line_search(loss, search, direction, settled)
     low = line.low
-    moved = low.t > 0
-    # Curvature along a step that ended still steep may be negative, and spoils what is remembered.
-    keep = (line.done & moved) | settled
+    # Nearer than rounding any step passes, and leads nowhere.
+    moved = (low.t > 0) & (line.done | (low.value < search.value))
     move, turn = low.t * direction, low.gradient - search.gradient
-    moves = jnp.where(keep, _pushed(search.moves, move, moved), 0.0)
-    turns = jnp.where(keep, _pushed(search.turns, turn, moved), 0.0)
-    resting = settled | (~moved & jnp.all(search.moves == 0))
+    # Curvature along a step that ended still steep may be negative, and spoils what is remembered.
+    keep = line.done & moved
+    moves = jnp.where(keep, _pushed(search.moves, move), 0.0)
+    turns = jnp.where(keep, _pushed(search.turns, turn), 0.0)
+    resting = settled | (~moved & ~known)
     u = jnp.where(moved, search.u + move, search.u)
-    return Search(u, low.value, low.gradient, moves, turns, resting), line.evaluations
+    value = jnp.where(moved, low.value, search.value)
+    gradient = jnp.where(moved, low.gradient, search.gradient)
+    made = Search(u, value, gradient, moves, turns, scaled, pull, resting)
+    return made, line.evaluations
 
 
-def _pushed(known: Array, new: Array, moved: Array) -> Array:
-    return jnp.where(moved, jnp.concatenate([known[1:], new[None]]), known)
+def _pushed(known: Array, new: Array) -> Array:
+    return jnp.concatenate([known[1:], new[None]])
 
 
-def _newton(search: Search, inverse: Callable[[Array], Array]) -> tuple[Array, Array]:
+def _newton(search: Search, pull: Array, scaled: Array) -> tuple[Array, Array]:
     """Where L-BFGS would go ``(dim,)``, and what it gains if the density is as it remembers.
 
-    The two-loop recursion (Nocedal & Wright 2006, algorithm 7.4) from a multiple of ``inverse``.
-    Without memory the step is at most 1 long in that metric.
+    The two-loop recursion (Nocedal & Wright 2006, algorithm 7.4) from a multiple of H, of which
+    products with the gradient and with its changes are enough: it is applied once a step. Without
+    memory the step is at most 1 long in that metric.
     """
     products = jnp.sum(search.moves * search.turns, axis=1)
     weights = jnp.where(products > 0, 1.0 / products, 0.0)
-    pairs = (search.moves, search.turns, weights)
 
-    def newest_first(q: Array, pair: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        s, y, weight = pair
+    def newest_first(
+        carry: tuple[Array, Array], pair: tuple[Array, ...]
+    ) -> tuple[tuple[Array, Array], Array]:
+        q, r = carry
+        s, y, z, weight = pair
         share = weight * (s @ q)
-        return q - share * y, share
+        return (q - share * y, r - share * z), share
 
-    def oldest_first(r: Array, pair: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
-        s, y, weight, share = pair
+    def oldest_first(r: Array, pair: tuple[Array, ...]) -> tuple[Array, None]:
+        s, y, share, weight = pair
         return r + (share - weight * (y @ r)) * s, None
 
-    q, shares = jax.lax.scan(newest_first, search.gradient, pairs, reverse=True)
-    r, turned = jax.vmap(inverse)(jnp.stack([q, search.turns[-1]]))
-    square = q @ r  # of the gradient, where nothing is remembered
+    pairs = (search.moves, search.turns, scaled, weights)
+    start = (search.gradient, pull)
+    (_, r), shares = jax.lax.scan(newest_first, start, pairs, reverse=True)
     fresh = products[-1] <= 0
-    width = search.turns[-1] @ turned
-    scale = jnp.where(fresh, 1.0, products[-1] / jnp.where(fresh, 1.0, width))
-    r, _ = jax.lax.scan(oldest_first, scale * r, (*pairs, shares))
+    scale = products[-1] / jnp.where(fresh, 1.0, search.turns[-1] @ scaled[-1])
+    r = jnp.where(fresh, 1.0, scale) * r
+    r, _ = jax.lax.scan(oldest_first, r, (search.moves, search.turns, shares, weights))
     gain = 0.5 * (search.gradient @ r)
-    longest = jnp.where(fresh, jnp.minimum(1.0, square**-0.5), 1.0)
+    longest = jnp.where(fresh, jnp.minimum(1.0, (2.0 * gain) ** -0.5), 1.0)
     return -longest * r, gain
 
 

@@ -8,11 +8,13 @@ coordinate is in one block.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -73,6 +75,8 @@ def coordinates(posterior: Posterior, flavour: Flavour) -> tuple[np.ndarray, np.
     return network, others
 
 
+# Compiled with its caller; by itself it is traced once for all of them, a second for each.
+@functools.partial(jax.jit, static_argnames="flavour")
 def blocks(posterior: Posterior, u: Array, flavour: Flavour) -> Blocks:
     """The curvature at ``u`` as a Gaussian; traced.
 

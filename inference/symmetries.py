@@ -7,6 +7,7 @@ mode, which an approximation at one mode does not see.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -216,6 +217,7 @@ def _hold(posterior: Posterior, layers: list[HiddenLayer]) -> np.ndarray:
     return np.array([np.all(np.abs(first - other) <= tolerance) for other in others])
 
 
-@jax.jit
+# Unoptimised: it runs once, and takes half a second to compile.
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 def _densities(posterior: Posterior, us: Array) -> Array:
     return jax.lax.map(posterior.log_density, us)

@@ -141,19 +141,21 @@ class LaplaceState(NamedTuple):
 @functools.partial(
     register_dataclass,
     data_fields=(),
-    meta_fields=("flavour", "predictive", "refit", "at_start"),
+    meta_fields=("flavour", "predictive", "refit", "at_start", "drawn"),
 )
 @dataclass(frozen=True)
 class Laplace(Backend):
     """N(mode, H^-1) in unconstrained coordinates, H the curvature of the tempered target there.
 
-    ``at_start``: there is no warm-up, so the start is taken for the mode.
+    ``at_start``: there is no warm-up, so the start is taken for the mode. ``drawn``: the mode is
+    not all that is wanted; the program is shorter without draws.
     """
 
     flavour: Flavour
     predictive: str
     refit: str = "none"
     at_start: bool = False
+    drawn: bool = True
 
     stats = (
         *("lp", "n_steps", "remaining", "log_normaliser", "flat", "clipped"),
@@ -230,6 +232,8 @@ class Laplace(Backend):
         self, posterior: Posterior, state: LaplaceState, stage: Array, key: Array
     ) -> tuple[LaplaceState, Step]:
         """One step uphill, with the curvature after the last one; a draw once sampling."""
+        if not self.drawn:
+            return self._climb(posterior, state, stage)
         return jax.lax.cond(
             stage == Stage.SAMPLE,
             lambda: self._draw(posterior, state, key),

@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from bnnzoo.errors import RunError
-from bnnzoo.inference.backends.laplace import CurvatureOptions, Laplace
+from bnnzoo.inference.backends.laplace import CurvatureOptions
 from bnnzoo.inference.evidence import Estimate, Estimator
-from bnnzoo.inference.loop import run_chains
+from bnnzoo.inference.laplace_modes import find_modes
 from bnnzoo.inference.symmetries import hidden_layers, log_arrangements
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count
@@ -40,18 +40,15 @@ class LaplaceEvidence(Estimator):
     def estimate(self, posterior: Posterior, seed: int, dtype: str) -> Estimate:
         """The highest of the modes' evidences."""
         given = self.options
-        # No draws are predicted with: sampled, so that a hand-written model needs no network.
-        sampler = Laplace(given.flavour(), "sampled")
-        chains = run_chains(
-            sampler.planned(given.steps),
+        found = find_modes(
             posterior,
-            chains=given.modes,
-            draws=1,
-            warmup=given.steps,
+            given.flavour(),
+            modes=given.modes,
+            steps=given.steps,
             seed=seed,
             dtype=dtype,
         )
-        values = chains.stats["log_normaliser"][:, -1].astype(float)
+        values = found.stats["log_normaliser"].astype(float)
         if not np.isfinite(values).any():
             raise RunError("laplace: no climb ended at a point of finite density and curvature")
         best = int(np.nanargmax(values))
@@ -59,21 +56,14 @@ class LaplaceEvidence(Estimator):
         arrangements = log_arrangements(layers)
         diagnostics: dict[str, Any] = {
             "modes": values.tolist(),
-            "remaining": float(chains.stats["remaining"][best, -1]),
-            "flat_directions": int(chains.stats["flat"][best, -1]),
+            "remaining": float(found.stats["remaining"][best]),
+            "flat_directions": int(found.stats["flat"][best]),
             "log_arrangements": arrangements,
             "with_all_arrangements": float(values[best]) + arrangements,
         }
-        said = [flag.message for chain, flag in chains.flags if chain == best]
-        # What a run calls warmup is called steps here.
-        warnings = tuple(message.replace("raise warmup", "raise steps") for message in said)
-        spent = [chains.stats, chains.warmup_stats]
-        gradients = sum(
-            sampler.gradients({name: v[c] for name, v in stats.items()})
-            for stats in spent
-            for c in range(given.modes)
+        return Estimate(
+            float(values[best]), 0.0, found.gradients, diagnostics, found.warnings[best]
         )
-        return Estimate(float(values[best]), 0.0, gradients, diagnostics, warnings)
 
 
 @register(

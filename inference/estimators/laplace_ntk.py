@@ -14,13 +14,12 @@ from jax import Array
 from pydantic import Field
 
 from bnnzoo.errors import InputError, RunError, setting
-from bnnzoo.inference.backends.laplace import Laplace
 from bnnzoo.inference.curvature import GGN, bytes_of_matrix
 from bnnzoo.inference.evidence import Estimate, Estimator
 from bnnzoo.inference.laplace_evidence import gaussian_priors
+from bnnzoo.inference.laplace_modes import find_modes
 from bnnzoo.inference.laplace_ntk import Blocks, log_dets, output_count, partition, without_data
 from bnnzoo.inference.laplace_structures import Flavour, has_network
-from bnnzoo.inference.loop import run_chains
 from bnnzoo.inference.symmetries import hidden_layers, log_arrangements
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Options
@@ -139,13 +138,11 @@ class LaplaceNtk(Estimator):
         """The highest bound of the modes, all with the same blocks."""
         given = self.options
         # At its end the backend takes the cheapest curvature, for how near the mode is.
-        sampler = Laplace(Flavour("diagonal", GGN, "expand", 1, given.memory_bytes), "sampled")
-        chains = run_chains(
-            sampler.planned(given.steps),
+        found = find_modes(
             posterior,
-            chains=given.modes,
-            draws=1,
-            warmup=given.steps,
+            Flavour("diagonal", GGN, "expand", 1, given.memory_bytes),
+            modes=given.modes,
+            steps=given.steps,
             seed=seed,
             dtype=dtype,
         )
@@ -159,7 +156,7 @@ class LaplaceNtk(Estimator):
             columns = jnp.asarray(random.integers(output_count(posterior), size=drawn))
         some = Blocks(cut.rows[chosen], cut.weights[chosen])
         values, errors, totals = [], [], []
-        for state in chains.states:
+        for state in found.states:
             base, terms = jax.device_get(
                 _terms(posterior, state.mode, some, columns, given.outputs, given.memory_bytes)
             )
@@ -175,20 +172,15 @@ class LaplaceNtk(Estimator):
         best = int(np.nanargmax(values))
         diagnostics: dict[str, Any] = {
             "modes": values,
-            "remaining": float(chains.stats["remaining"][best, -1]),
+            "remaining": float(found.stats["remaining"][best]),
             "log_det": totals[best],
-            "diagonal": float(chains.stats["log_normaliser"][best, -1]),
+            "diagonal": float(found.stats["log_normaliser"][best]),
             "blocks": blocks,
             "blocks_drawn": drawn,
             "log_arrangements": log_arrangements(hidden_layers(posterior)),
         }
-        warnings = tuple(flag.message for chain, flag in chains.flags if chain == best)
-        gradients = sum(
-            sampler.gradients({name: v[c] for name, v in stats.items()})
-            for stats in (chains.stats, chains.warmup_stats)
-            for c in range(given.modes)
-        )
-        return Estimate(values[best], errors[best], gradients, diagnostics, warnings)
+        said = found.warnings[best]
+        return Estimate(values[best], errors[best], found.gradients, diagnostics, said)
 
 
 @functools.partial(jax.jit, static_argnames=("outputs", "memory_bytes"))

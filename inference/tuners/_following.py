@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.sparse.linalg import cg
 from pydantic import Field
 
 from bnnzoo.inference.climbing import ascend
 from bnnzoo.inference.curvature import prior_widths
 from bnnzoo.inference.hyper_parameters import NOISE, Groups, Hyper, placed
+from bnnzoo.inference.implicit import pull_on_mode
 from bnnzoo.inference.progress import through
 from bnnzoo.inference.start import find_start
 from bnnzoo.inference.tuning import ADAM, FARTHEST, Found, Tuner, falling
@@ -280,10 +280,6 @@ def pull_of_mode(
 ) -> Array:
     """How much the objective rises where the mode's gradient is shifted, each coordinate; traced.
 
-    With E the negative log density, E_u(u, h) = 0 at the mode and S(u, h) the shape of the
-    objective there, dS/dh through the mode is -S_u E_uu^-1 E_uh = w'(-E_u)_h, w = E_uu^-1 S_u. The
-    solve is by conjugate gradients on exact products, from the objective's ``inverse``.
-
     Args:
         posterior: of a model with prior ``grouped-gaussian``.
         groups: which parameters share a width.
@@ -292,23 +288,13 @@ def pull_of_mode(
         objective: what is climbed.
 
     Returns:
-        The vector w ``(dim,)``; zeros where E is not convex there, or the solve did not get closer.
-
-    Source: Lorraine, Vicol & Duvenaud (2020), Optimizing Millions of Hyperparameters by Implicit
-    Differentiation, eq. 2, with evidence for validation.
+        The vector w ``(dim,)`` of :func:`bnnzoo.inference.implicit.pull_on_mode`, the shape of the
+        objective for S.
     """
     target = placed(posterior, groups, hyper)
-
-    def times(v: Array) -> Array:
-        return -jax.jvp(jax.grad(target.log_density), (u,), (v,))[1]
-
-    b = jax.grad(lambda v: objective.shape(target, v))(u)
+    slope = jax.grad(lambda v: objective.shape(target, v))(u)
     inverse = objective.inverse(target, u)
-    found, _ = cg(times, b, maxiter=objective.solves, tol=1e-6, M=inverse)
-    image = times(found)
-    usable = jnp.isfinite(image).all() & (found @ image >= 0) & (found @ b >= 0)
-    usable = usable & (jnp.linalg.norm(image - b) < jnp.linalg.norm(b))
-    return jnp.where(usable, found, 0.0)
+    return pull_on_mode(target.log_density, u, slope, inverse, objective.solves)
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "objective", "steps"))

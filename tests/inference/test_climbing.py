@@ -47,7 +47,8 @@ def test_the_direction_is_that_of_the_dense_matrix():
             for s, y in pairs:
                 V = np.eye(DIM) - np.outer(s, y) / (s @ y)
                 H = V @ H @ V.T + np.outer(s, s) / (s @ y)
-            direction, gain = _newton(seen[at], lambda v: inverse @ v)
+            pull, scaled = inverse @ seen[at].gradient, seen[at].turns @ inverse
+            direction, gain = _newton(seen[at], pull, scaled)
             gradient = np.asarray(seen[at].gradient)
             np.testing.assert_allclose(direction, -H @ gradient, rtol=1e-8)
             assert gain == pytest.approx(0.5 * gradient @ H @ gradient, rel=1e-8)

@@ -227,6 +227,7 @@ def test_functions_of_draws_are_those_of_the_linearised_network(run, small, fold
     assert run.manifest["flags"] == []
 
 
+@pytest.mark.validate
 def test_the_command_line_predicts_with_it(run, folder, tmp_path, capsys):
     table, out = tmp_path / "x.csv", tmp_path / "out.csv"
     table.write_text("x0\n-1.0\n0.5\n")
