@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from bnnzoo.models import make_model
 from bnnzoo.registry import register
 from bnnzoo.reports.claims import Claim, Measurement
+from bnnzoo.reports.studies import _cold_images
 from bnnzoo.reports.studies._digits import (
     digits,
     fitted,
@@ -52,6 +53,7 @@ NAMES = {
     "flipped": "a fifth of the labels wrong",
     "averaged-log-likelihood": "shifts, mean log-likelihood",
     "averaged-logits": "shifts, mean logits",
+    **_cold_images.NAMES,
 }
 
 
@@ -72,7 +74,8 @@ class ColdPosterior(Study):
         "Wenzel et al. used ResNet-20 on CIFAR-10 and an LSTM on IMDB with SG-MCMC; here the "
         "data are small enough for HMC, so that what is seen is not the sampler's.",
         "At scale small trajectories are cut at 100 steps and four training sets are used.",
-        "ResNet-20 at paper scale is not part of this study yet.",
+        "Scale paper has, beside all that, a CNN on MNIST and ResNet-20 on CIFAR-10 by cyclical "
+        "SG-HMC, three seeds each and no data augmentation; it needs a GPU and was not run.",
     )
 
     def cells(self) -> list[Cell]:
@@ -87,7 +90,7 @@ class ColdPosterior(Study):
             for cause in CAUSES:
                 for L in (1.0, COLD):
                     made.append(self._cell(cause, split, 1.0, L))
-        return made
+        return made + (_cold_images.cells(TEMPERATURES["paper"]) if self.scale == "paper" else [])
 
     def _cell(self, kind: str, split: int, T: float, L: float) -> Cell:
         settings = {"kind": kind, "split": split, "T": T, "L": L}
@@ -96,6 +99,8 @@ class ColdPosterior(Study):
     def run(self, **settings: Any) -> dict[str, Any]:
         """Fit and score."""
         kind, split = settings["kind"], settings["split"]
+        if kind in _cold_images.KINDS:
+            return _cold_images.run(kind, split, settings["T"])
         augmentation: dict[str, Any] = {}
         if kind.startswith("averaged"):
             combine = {"averaged-log-likelihood": "average-log-likelihood"}.get(kind, kind)
@@ -123,11 +128,12 @@ class ColdPosterior(Study):
         return scored(run)
 
     def claims(self) -> list[Claim]:
-        """Seven, of three papers."""
+        """Seven, of three papers; at scale paper two more."""
         wenzel = "Wenzel et al. (2020), How Good is the Bayes Posterior in Deep Neural Networks"
         izmailov = "Izmailov et al. (2021), What Are Bayesian Neural Network Posteriors Like"
         nabarro = "Nabarro et al. (2022), Data augmentation in Bayesian neural networks"
         aitchison = "Aitchison (2021), A statistical theory of cold posteriors"
+        more = _cold_images.claims(COLD) if self.scale == "paper" else []
         return [
             Claim(
                 "posterior-temperature",
@@ -192,6 +198,7 @@ class ColdPosterior(Study):
                 ),
                 "below",
             ),
+            *more,
         ]
 
     def cautions(self, results: Results) -> list[str]:

@@ -135,8 +135,7 @@ def test_a_sampler_that_ignores_its_temperature_is_named_beside_the_effect_it_fa
         data = bz.load_dataset("gap", n=20, seed=0)
         sizes = {"chains": 2, "draws": 400, "warmup": 200, "progress": False}
         runs = [
-            bz.fit(model, data, backend, posterior_temperature=T, **sizes)
-            for backend in ("hmc", "untempered-hmc")
+            bz.fit(model, data, "untempered-hmc", posterior_temperature=T, **sizes)
             for T in (1.0, 0.1)
         ]
         (panel,) = collect_block(runs)["temperature"]
@@ -146,10 +145,10 @@ def test_a_sampler_that_ignores_its_temperature_is_named_beside_the_effect_it_fa
     (wrong,) = panel["wrong"]
     assert " (T = 0.1) is not at its temperature: virial ratio " in wrong
     assert wrong in page
-    at = {(s["backend"], p["temperature"]): p for s in panel["series"] for p in s["points"]}
-    assert [key for key, point in at.items() if point["off"]] == [("untempered-hmc", 0.1)]
-    assert at["untempered-hmc", 0.1]["virial"]["mean"] > 3  # 10, were the chain long
-    assert all(point["rhat"] > 0.9 for point in at.values())
+    cold, warm = panel["series"][0]["points"]
+    assert (cold["temperature"], cold["off"], warm["off"]) == (0.1, ["virial"], [])
+    assert cold["virial"]["mean"] > 3  # 10, were the chain long
+    assert cold["rhat"] > 0.9 and warm["rhat"] > 0.9
 
 
 def test_a_thermometer_counts_where_it_is_off_by_more_than_chance():
