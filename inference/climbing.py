@@ -2,8 +2,8 @@
 
 It begins from an inverse curvature that is given, for where widths differ by orders it would need
 far more steps than it remembers to find out. The program has the density in it once, and little
-else: to compile it is most of a climb for a small network, and takes several times as long with
-optax's zoom, which has the density four times over.
+else: to compile it is most of a climb for a small network, and takes about three times as long with
+optax's zoom, which has the density several times over.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 AXES = ("posterior_temperature", "likelihood_temperature")
 
-SIZES = ("seed", "chains", "draws", "warmup")
-"""Settings that may differ between runs that are compared across temperatures."""
+SIZES = ("chains", "draws", "warmup")
+"""Settings that, as the seed, may differ between runs that are compared across temperatures."""
 
 
 def temperature_panels(
@@ -58,8 +58,8 @@ def temperature_panels(
         ]
         if series:
             series.sort(key=lambda s: (s["variational"], s["backend"], s["model"], s["label"]))
-            wrong = _wrong(axis, [rows[k] for s in families.values() for k in s])
-            panels.append({"axis": axis, "series": series, "wrong": wrong} | _verdict(axis, series))
+            panel = {"axis": axis, "series": series, "wrong": _wrong(axis, series)}
+            panels.append(panel | _verdict(axis, series))
     return panels
 
 
@@ -157,7 +157,9 @@ def few_draws_bias(run: ReportRun, draws: float | None) -> float | None:
 def _family(run: ReportRun, axis: str) -> str:
     """The run's settings without the temperature in question, its size and its seed."""
     tree = run.spec.to_tree()
-    inference = {k: v for k, v in tree.get("inference", {}).items() if k not in (axis, *SIZES)}
+    inference = {
+        k: v for k, v in tree.get("inference", {}).items() if k not in (axis, "seed", *SIZES)
+    }
     return json.dumps({**tree, "inference": inference}, sort_keys=True, default=str)
 
 
@@ -192,7 +194,7 @@ def _series(
                 "rhat": rows[k]["convergence"]["function"]["worst_rhat"],
                 "virial": rows[k]["convergence"]["virial"],
                 "kinetic": rows[k]["convergence"]["kinetic"],
-                "off": list(off_target(rows[k]["convergence"])),
+                "off": off_target(rows[k]["convergence"], rows[k]["flags"]),
             }
         )
     first = rows[members[0]]
@@ -224,7 +226,7 @@ def _verdicts(
     at = [rows[k][axis] for k in members]
     if rows[reference][axis] != 1 or any(score.rows != "test" for score in seen):
         return []
-    sizes = {tuple(getattr(runs[k].spec.inference, name) for name in SIZES[1:]) for k in members}
+    sizes = {tuple(getattr(runs[k].spec.inference, name) for name in SIZES) for k in members}
     if len(at) > len(set(at)) and len(sizes) > 1:
         return []  # short and long runs at one temperature: which is meant?
     slope = _slope(axis, runs[reference])
@@ -272,22 +274,24 @@ def _prior_std(run: ReportRun) -> float | None:
     return effective_prior_std(prior.name, float(std), temperature, df, match, **more)
 
 
-def _wrong(axis: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _wrong(axis: str, series: Sequence[Mapping[str, Any]]) -> list[str]:
     """Of runs whose draws are seen not to be at their temperature, a sentence each.
 
     A sampler that is wrong can fake any effect of temperature, or hide it.
     """
     said = []
     names = {"virial": "virial ratio", "kinetic": "kinetic temperature over the nominal"}
-    for row in sorted(rows, key=lambda row: row["number"]):
+    for point in sorted((p for s in series for p in s["points"]), key=lambda p: p["run"]):
         read = [
-            f"{names[name]} {interval(value['mean'], value['se'], 2)}"
-            for name, value in off_target(row["convergence"]).items()
+            f"{names[name]} {interval(point[name]['mean'], point[name]['se'], 2)}"
+            for name in point["off"]
+            if point[name]
         ]
         if read:
+            at = f"{symbol(axis)} = {point['temperature']:g}"
             said.append(
-                f"Run {row['number']} ({symbol(axis)} = {row[axis]:g}) is not at its temperature: "
-                f"{listed(read)}, where 1 is right. What it shows of temperature is its sampler's."
+                f"Run {point['run']} ({at}) is not at its temperature: {listed(read)}, where 1 is "
+                "right. What it shows of temperature is its sampler's."
             )
     return said
 

@@ -173,7 +173,8 @@ def kept_density(
     notes="The score is the mean log-likelihood of the held-out rows at the mode of the others, no "
     "evidence; with many widths it may overfit the held-out rows. The gradient goes through the "
     "mode by conjugate gradients on exact second derivatives, so that it needs a mode: raise steps "
-    "where the trace is rough. The best of all rounds is given.",
+    "where the trace is rough. Where the loss is not convex at that point, or the solve comes no "
+    "closer, the part through the mode is left out of the step. The best of all rounds is given.",
 )
 def holdout(options: HoldoutOptions) -> Holdout:
     """The tuner of these options."""

@@ -74,7 +74,7 @@ def claims(cold: float) -> list[Claim]:
         )
         for kind, source in (
             ("cnn", "Fortuin et al. (2022), Bayesian Neural Network Priors Revisited"),
-            ("resnet20", "Wenzel et al. (2020), figure 1"),
+            ("resnet20", "Wenzel et al. (2020), on ResNet-20 and CIFAR-10"),
         )
     ]
 
