@@ -195,6 +195,7 @@ class Devices:
 
         made.x, made.y = put(np.asarray(posterior.x)), put(np.asarray(posterior.y))
         made.padding = padding
+        made.in_blocks = not self.splits_rows  # a block would be rows of every device
         return made
 
     def over_chains(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,10 +17,10 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from bnnzoo.errors import InputError, hint
 from bnnzoo.models.parameters import ParameterInfo
 
-_MOVING = frozenset(
+MOVING = frozenset(
     ("broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze", "transpose", "slice")
 )
-"""Operations after which a kernel is still the same kernel."""
+"""Operations that make nothing new: after them a kernel is still the same kernel."""
 
 
 class _Seen(NamedTuple):
@@ -92,7 +92,7 @@ class _Walk:
             if body is not None and inner is not None:
                 made = self._through(equation, body, inner, operands)
                 self.first |= inner.first
-            elif equation.primitive.name in _MOVING and operands[0].kernel:
+            elif equation.primitive.name in MOVING and operands[0].kernel:
                 made = [operands[0]]
             else:
                 here = {s.kernel for s in operands if s.kernel}
@@ -142,7 +142,7 @@ class _Walk:
                     for v in equation.invars
                     if not _literal(v) and self.values[v].kernel
                 }
-                if kernels and equation.primitive.name not in _MOVING:
+                if kernels and equation.primitive.name not in MOVING:
                     self.last |= kernels
                     continue
                 reached = [True] * len(equation.invars)

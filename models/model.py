@@ -85,6 +85,15 @@ class Model:
         """Number of network parameters of a bound model."""
         return sum(math.prod(i.shape) for i in self._shapes().infos)
 
+    @property
+    def row_size(self) -> int:
+        """Numbers that a bound model makes of one row on the way to its likelihood; 0: unknown."""
+        bound = self._shapes()
+        if self.augmentation is None:
+            return bound.row_size
+        row = jax.ShapeDtypeStruct((1, *bound.in_shape), "float32")
+        return jax.eval_shape(self.augmentation.modelled_copies, row).shape[0] * bound.row_size
+
     def bind(self, data: Dataset) -> Model:
         """This model with outputs, classes and input shape fixed by the data.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,11 @@ import jax
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.extend.core import Jaxpr, jaxprs_in_params
 from jaxtyping import Float
 
 from bnnzoo.errors import InputError
-from bnnzoo.models.ends import with_ends
+from bnnzoo.models.ends import MOVING, with_ends
 from bnnzoo.models.parameters import ParameterInfo, parameter_infos
 
 if TYPE_CHECKING:
@@ -113,7 +115,8 @@ class Network:
                 f"{self.label}: returns shape {made.shape} for 2 rows, where (2, {outputs}) is "
                 "needed"
             )
-        return dataclasses.replace(bound, infos=with_ends(bound.infos, program.jaxpr))
+        infos = with_ends(bound.infos, program.jaxpr)
+        return dataclasses.replace(bound, infos=infos, row_size=_row_size(program.jaxpr))
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,14 @@ class BoundNetwork:
         infos: its parameters.
         in_shape: shape of one input.
         outputs: number of values it returns for one.
+        row_size: how many numbers it makes of one on the way; 0 where that is not known.
     """
 
     graph: nnx.GraphDef[Any]
     infos: tuple[ParameterInfo, ...]
     in_shape: tuple[int, ...]
     outputs: int
+    row_size: int = field(default=0, kw_only=True)
 
     def apply(self, parameters: Mapping[str, Array], x: Float[Array, "row *input"]) -> Array:
         """Run the network.
@@ -165,6 +170,21 @@ class BoundNetwork:
     def _module(self, parameters: Mapping[str, Array]) -> Any:
         flat = [(i.keys, nnx.Param(parameters[i.path])) for i in self.infos]
         return nnx.merge(self.graph, nnx.from_flat_state(flat))
+
+
+def _row_size(program: Jaxpr) -> int:
+    """Numbers that all equations make of one of the two rows; loops are counted as one pass."""
+    sizes = 0
+    for equation in program.eqns:
+        if equation.primitive.name in MOVING:
+            continue
+        inner = list(jaxprs_in_params(equation.params))
+        if inner:
+            sizes += sum(_row_size(each) for each in inner)
+        else:
+            shapes = (getattr(v.aval, "shape", ()) for v in equation.outvars)
+            sizes += sum(math.prod(s) // 2 for s in shapes if s and s[0] == 2)
+    return sizes
 
 
 def _line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from bnnzoo.errors import InputError, TemperatureError
-from bnnzoo.models import row_terms, score, tempering
+from bnnzoo.models import row_blocks, row_terms, score, tempering
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.layout import find_sites, site_shapes
 from bnnzoo.models.network import BoundNetwork
@@ -25,10 +26,6 @@ from bnnzoo.models.target import as_classes, target_of
 
 if TYPE_CHECKING:
     from bnnzoo.datasets import Dataset
-
-
-FAR = 6.0
-"""How far out in ``u`` tempered priors are looked at: a positive site is 0.0025 to 400 there."""
 
 
 class Predictive(NamedTuple):
@@ -63,6 +60,7 @@ class Posterior:
         dimension: length of ``u``.
         rows: number of training rows.
         padding: copies of the last row behind them, which count for nothing.
+        in_blocks: whether the rows of a large table may be taken block by block.
         x: training inputs in modelled units, on the device.
         y: training targets in modelled units, on the device.
 
@@ -73,6 +71,7 @@ class Posterior:
     """
 
     padding: int = 0
+    in_blocks: bool = True
 
     def __init__(
         self,
@@ -96,6 +95,8 @@ class Posterior:
         self.posterior_temperature = float(posterior_temperature)
         self.likelihood_temperature = float(likelihood_temperature)
         self.sites: tuple[Site, ...] = find_sites(self.model, self.x, self.y)
+        if self.block_rows and row_blocks.mixes_rows(self.network, self.x):
+            self.in_blocks = False
         self._check_factors()
         self._check_priors()
 
@@ -121,6 +122,15 @@ class Posterior:
     def rows(self) -> int:
         """Number of training rows."""
         return int(self.x.shape[0]) - self.padding
+
+    @property
+    def block_rows(self) -> int:
+        """How many rows the likelihood takes at a time; 0 where it takes them all."""
+        if isinstance(self.model, HandwrittenModel) or self.padding or not self.in_blocks:
+            return 0
+        rows, number = len(self.x), self.x.dtype.itemsize
+        made, read = number * self.model.row_size, number * math.prod(self.x.shape[1:])
+        return row_blocks.rows_of_block(rows, made, read)
 
     # -- densities ---------------------------------------------------------------------------
 
@@ -153,6 +163,8 @@ class Posterior:
         Raises:
             InputError: a batch, and an observed site that has no leading axis of rows.
         """
+        if batch is None and self.block_rows:
+            return row_blocks.log_likelihood(u, self)
         return self._log_likelihood(self._score(u, batch), batch)
 
     def log_density(
@@ -164,10 +176,14 @@ class Posterior:
             u: unconstrained vector ``(dim,)``.
             batch: row numbers, for an estimate from them; all rows if not given.
         """
-        seen = self._score(u, batch)
         T, L = self.posterior_temperature, self.likelihood_temperature
-        likelihood = self._log_likelihood(seen, batch) / (T * L)
-        return likelihood + self._tempered_log_prior(seen) + seen.log_jacobian
+        if batch is None and self.block_rows:
+            seen = self._score(u, jnp.zeros(1, int))  # its one row's terms are not read
+            likelihood = row_blocks.log_likelihood(u, self)
+        else:
+            seen = self._score(u, batch)
+            likelihood = self._log_likelihood(seen, batch)
+        return likelihood / (T * L) + self._tempered_log_prior(seen) + seen.log_jacobian
 
     def pointwise_log_likelihood(
         self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
@@ -333,7 +349,7 @@ class Posterior:
                 "no known normaliser once tempered; only T = 1 is defined for this model"
             )
         # At T = 1 as well, where nothing is improper: another temperature then compiles nothing.
-        for name, margins in jax.device_get(_margins(self)).items():
+        for name, margins in jax.device_get(tempering.margins(self)).items():
             # The origin first. Elsewhere another site may overflow, which says nothing of this one.
             if T != 1.0 and (not margins[0] > 0 or np.nanmin(margins) <= 0):
                 where = "" if not margins[0] > 0 else " for some values of the sites it depends on"
@@ -357,9 +373,10 @@ class Posterior:
             terms = fn.log_prob(value) * weight
             if batch is not None:
                 row_terms.check(name, terms, batch.shape[0])
-            elif self.padding:
-                terms = row_terms.without_padding(name, terms, self.padding, len(self.x))
-            total = total + jnp.sum(terms)
+            if batch is None and self.padding:
+                total = total + row_terms.summed(name, terms, jnp.arange(len(self.x)) < self.rows)
+            else:
+                total = total + jnp.sum(terms)
         return total if batch is None else total * (self.rows / batch.shape[0])
 
     def _tempered_log_prior(self, seen: Scored) -> Array:
@@ -395,14 +412,14 @@ class Posterior:
             self.posterior_temperature,
             self.likelihood_temperature,
         )
-        return leaves, (self.sites, self.padding)
+        return leaves, (self.sites, self.padding, self.in_blocks)
 
     @classmethod
     def tree_unflatten(cls, aux: tuple[Any, ...], leaves: tuple[Any, ...]) -> Posterior:
         """The posterior inside a traced function: without its data set and scaling."""
         made = object.__new__(cls)
         made.model, made.x, made.y, made.posterior_temperature, made.likelihood_temperature = leaves
-        made.sites, made.padding = aux
+        made.sites, made.padding, made.in_blocks = aux
         made.data = None
         return made
 
@@ -411,25 +428,6 @@ def _rebuilt(model: Any, data: Dataset, T: float, L: float, doubled: bool) -> Po
     """The posterior that was pickled, in its precision."""
     with jax.enable_x64(doubled):
         return Posterior(model, data, T, L)
-
-
-@jax.jit
-def _margins(posterior: Posterior) -> dict[str, Array]:
-    """How far each latent site's tempered prior is from improper ``(point,)``.
-
-    At the origin of ``u``, far out on either side, and at a few scattered points: a margin may
-    depend on other latent sites.
-    """
-    T = jnp.asarray(posterior.posterior_temperature)
-    scattered = jax.random.normal(jax.random.key(0), (4, posterior.dimension))
-    points = FAR * jnp.concatenate(
-        [jnp.array([0.0, 1.0, -1.0])[:, None] * jnp.ones(posterior.dimension), scattered]
-    )
-
-    def at(u: Array) -> dict[str, Array]:
-        return {name: tempering.margin(fn, T) for name, fn in posterior._score(u).fns.items()}
-
-    return jax.vmap(at)(points)
 
 
 def _log_prior(seen: Scored) -> Array:

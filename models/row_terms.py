@@ -1,4 +1,4 @@
-"""Log-likelihood terms, one a training row, and those of rows that are only there to fill up."""
+"""Log-likelihood terms, one a training row, and those of rows that do not count."""
 
 from __future__ import annotations
 
@@ -23,18 +23,16 @@ def check(name: str, terms: Array, rows: int) -> None:
         )
 
 
-def without_padding(name: str, terms: Array, padding: int, rows: int) -> Array:
-    """The same with zeros in the last rows; traced.
+def summed(name: str, terms: Array, counted: Array) -> Array:
+    """The sum over the rows that count; traced.
 
-    Selected, not multiplied by a weight of 0: the terms of a padded row are those of a real one,
+    Selected, not multiplied by a weight of 0: the terms of another row are those of a real one,
     finite where it is, and neither they nor their gradients are seen.
 
     Args:
         name: of the observed site.
         terms: its log-likelihood terms ``(row, ...)``.
-        padding: rows at the end that count for nothing.
-        rows: how many rows it saw, those included.
+        counted: which rows do ``(row,)``.
     """
-    check(name, terms, rows)
-    real = jnp.arange(rows) < rows - padding
-    return jnp.where(real.reshape(-1, *(1,) * (terms.ndim - 1)), terms, 0.0)
+    check(name, terms, len(counted))
+    return jnp.sum(jnp.where(counted.reshape(-1, *(1,) * (terms.ndim - 1)), terms, 0.0))

@@ -9,6 +9,8 @@ from typing import Literal
 from flax import nnx
 from jax import Array
 
+from bnnzoo.models.convolution import convolve
+
 Parameterisation = Literal["standard", "ntk"]
 """Who divides by sqrt(fan-in): the prior (standard), or the layer, whose kernels then have unit
 scale (ntk). The law of the functions is the same; the posterior's geometry is not."""
@@ -91,5 +93,6 @@ def conv(
         strides=stride,
         padding=padding,
         use_bias=bias,
+        conv_general_dilated=convolve,
         rngs=rngs,
     )

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
@@ -20,6 +21,12 @@ from jax import Array
 from bnnzoo.errors import TemperatureError
 from bnnzoo.models.correlated import CorrelatedNormal
 from bnnzoo.models.families import GeneralisedNormal
+
+if TYPE_CHECKING:
+    from bnnzoo.models.posterior import Posterior
+
+FAR = 6.0
+"""How far out in ``u`` tempered priors are looked at: a positive site is 0.0025 to 400 there."""
 
 Rule = Callable[[Any, Any], dist.Distribution]
 
@@ -192,6 +199,25 @@ def margin(d: dist.Distribution, temperature: Array) -> Array:
     rules = (_MARGINS[cls] for cls in type(d).__mro__ if cls in _MARGINS)  # Chi2 is a Gamma
     of = next(rules, None)
     return jnp.ones(()) if of is None else jnp.min(of(d, temperature))
+
+
+@jax.jit
+def margins(posterior: Posterior) -> dict[str, Array]:
+    """How far each latent site's tempered prior is from improper ``(point,)``.
+
+    At the origin of ``u``, far out on either side, and at a few scattered points: a margin may
+    depend on other latent sites.
+    """
+    T = jnp.asarray(posterior.posterior_temperature)
+    scattered = jax.random.normal(jax.random.key(0), (4, posterior.dimension))
+    points = FAR * jnp.concatenate(
+        [jnp.array([0.0, 1.0, -1.0])[:, None] * jnp.ones(posterior.dimension), scattered]
+    )
+
+    def at(u: Array) -> dict[str, Array]:
+        return {name: margin(fn, T) for name, fn in posterior._score(u).fns.items()}
+
+    return jax.vmap(at)(points)
 
 
 def is_gaussian(d: dist.Distribution) -> bool:

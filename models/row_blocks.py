@@ -1,0 +1,129 @@
+"""The log-likelihood of many rows, block after block, so that what one block makes fits a cache.
+
+Between a network's forward and backward pass every row's intermediate values wait in memory. Once
+those of all rows are more than the processor's cache holds, it waits for memory and not for
+arithmetic: with 41,157 rows and 100 units a gradient takes 2.8 times as long as block by block.
+Memory then grows with the rows of a block and not of the table.
+
+A sum over blocks is differentiated block by block: the rule below gives value and gradient in one
+pass, where autodiff of a loop would keep every block's intermediates for a second one. The gradient
+is itself a loop that can be differentiated, forwards or backwards, to any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.custom_derivatives import SymbolicZero
+
+from bnnzoo.models import row_terms, score
+
+if TYPE_CHECKING:
+    from bnnzoo.models.network import BoundNetwork
+    from bnnzoo.models.posterior import Posterior
+
+WORTH_BYTES = {"cpu": 12_000_000}
+"""Intermediates of all rows from which blocks are quicker: about where they leave the caches of a
+processor. Elsewhere, where chains are vmapped and a device's memory is the limit, `OTHERS`."""
+
+BLOCK_BYTES = {"cpu": 6_000_000}
+"""Intermediates of one block. Smaller ones pass more often over the weights and their gradient."""
+
+OTHERS = 1_000_000_000
+"""Of either, on a device with memory of its own."""
+
+
+def rows_of_block(rows: int, row_bytes: int, read_bytes: int) -> int:
+    """How many rows a block should have; 0 where all rows at once are as good.
+
+    Args:
+        rows: of the data.
+        row_bytes: intermediates of one row.
+        read_bytes: of the row itself, which a block copies: not worth it for less than that.
+    """
+    kind = jax.default_backend()
+    if rows * row_bytes <= WORTH_BYTES.get(kind, OTHERS) or row_bytes <= read_bytes:
+        return 0
+    blocks = -(-rows * row_bytes // BLOCK_BYTES.get(kind, OTHERS))
+    return max(-(-rows // blocks), 1)
+
+
+def mixes_rows(network: BoundNetwork | None, x: Array) -> bool:
+    """Whether one row's output depends on the others: then a block is no part of the whole.
+
+    Args:
+        network: of a zoo model; its author may have written anything.
+        x: training inputs, at least two rows.
+    """
+    assert network is not None
+    rng = np.random.default_rng(0)
+    weights = {i.path: jnp.asarray(rng.normal(size=i.shape), x.dtype) for i in network.infos}
+    together, alone = network.apply(weights, x[:2]), network.apply(weights, x[:1])
+    return not np.allclose(together[:1], alone, rtol=1e-3, atol=1e-3, equal_nan=True)
+
+
+def log_likelihood(u: Array, posterior: Posterior) -> Array:
+    """Untempered log p(y|w) of all rows, block by block; traced.
+
+    Args:
+        u: unconstrained vector ``(dim,)``.
+        posterior: whose ``block_rows`` is not 0.
+    """
+    return _total(u, posterior)
+
+
+@jax.custom_jvp
+def _total(u: Array, posterior: Posterior) -> Array:
+    return _summed(posterior, lambda first: _block(u, posterior, first))
+
+
+def _total_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    """Value and gradient of every block, summed; the tangent is linear in what moves."""
+    leaves, structure = jax.tree.flatten(primals)
+    moves = {i: t for i, t in enumerate(jax.tree.leaves(tangents)) if not _still(t)}
+
+    def at(moving: dict[int, Array], first: Array) -> Array:
+        placed = [moving.get(i, leaf) for i, leaf in enumerate(leaves)]
+        u, posterior = jax.tree.unflatten(structure, placed)
+        return _block(u, posterior, first)
+
+    here = {i: jnp.asarray(leaves[i]) for i in moves}
+    value, slopes = _summed(primals[1], lambda first: jax.value_and_grad(at)(here, first))
+    return value, sum((jnp.vdot(slopes[i], moves[i]) for i in moves), jnp.zeros_like(value))
+
+
+_total.defjvp(_total_jvp, symbolic_zeros=True)
+
+
+def _still(tangent: Any) -> bool:
+    return isinstance(tangent, SymbolicZero) or tangent.dtype == jax.dtypes.float0
+
+
+def _summed(posterior: Posterior, of_block: Callable[[Array], Any]) -> Any:
+    """The sum of what every block gives, which is given its number."""
+    count = -(-len(posterior.x) // posterior.block_rows)
+    shapes = jax.eval_shape(of_block, jax.ShapeDtypeStruct((), jnp.int32))
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def add(so_far: Any, number: Array) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, so_far, of_block(number)), None
+
+    return jax.lax.scan(add, nothing, jnp.arange(count, dtype=jnp.int32))[0]
+
+
+def _block(u: Array, posterior: Posterior, number: Array) -> Array:
+    """Log p of the rows of one block; of the last, of those its neighbour has not."""
+    rows, size = len(posterior.x), posterior.block_rows
+    first = jnp.minimum(number * size, rows - size)
+    x, y = (jax.lax.dynamic_slice_in_dim(a, first, size) for a in (posterior.x, posterior.y))
+    seen = score.run(posterior.model, x, y, score.from_vector(u, posterior.sites))
+    fresh = first + jnp.arange(size) >= number * size
+    total = jnp.zeros((), u.dtype)
+    for name, (fn, value, weight) in seen.observed.items():
+        total = total + row_terms.summed(name, fn.log_prob(value) * weight, fresh)
+    return total
