@@ -35,7 +35,7 @@ import numpy as np
 import bnnzoo as bz
 from bnnzoo.reports import diagnostics
 from bnnzoo.reports.studies._digits import digits
-from bnnzoo.reports.studies._digits_priors import SmallCNN, as_mixture
+from bnnzoo.reports.studies._digits_priors import as_mixture
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ROWS, TABLE = RESULTS / "priors-on-digits.csv", RESULTS / "priors-on-digits.md"
@@ -93,13 +93,11 @@ def load(study: str, split: int) -> bz.Dataset:
 
 def make(setting: Setting) -> bz.Model:
     """The network with its prior."""
+    options: dict[str, Any] = {"channels": [8, 8]}
     if setting.study == "mlp":
-        network: Any = "mlp"
-        options: dict[str, Any] = {"widths": [50, 50], "activation": "relu"}
-    else:
-        network, options = SmallCNN, {"gain": 2.0**0.5}
+        options = {"widths": [50, 50], "activation": "relu"}
     made = bz.make_model(
-        network,
+        "mlp" if setting.study == "mlp" else "cnn",
         setting.prior,
         "categorical",
         network_options=options,

@@ -17,6 +17,7 @@ from jax import Array
 
 from bnnzoo.inference.draws import IN_MEMORY_BYTES, ArrayDraws, Draws
 from bnnzoo.inference.processes import on_host
+from bnnzoo.models import row_blocks
 from bnnzoo.models.posterior import Posterior
 
 DRAWS = 256
@@ -68,6 +69,7 @@ def _evaluate(
     y: Array,
     key: Array,
     index: Array,
+    count: Array,
 ) -> Evaluated:
     def one(values: Mapping[str, Array], index: Array) -> Evaluated:
         f, target = posterior.predictive(values, x)
@@ -82,7 +84,7 @@ def _evaluate(
         draw = target.sample(jax.random.fold_in(key, index))
         return Evaluated(f, mean, variance, draw, log_prob, cdf, below)
 
-    return jax.vmap(one)(values, index)
+    return over_draws(one, (values, index), count, draws_at_once(posterior, len(x)))
 
 
 def evaluate(
@@ -116,21 +118,53 @@ def evaluate(
         key = jax.random.fold_in(jax.random.key(seed), number)
 
         def piece(
-            own: Any, index: np.ndarray, pad: np.ndarray = pad, key: Array = key
+            own: Any, index: np.ndarray, count: np.int32, pad: np.ndarray = pad, key: Array = key
         ) -> Evaluated:
-            return _evaluate(lean, own, x[pad], y[pad], key, index)
+            return _evaluate(lean, own, x[pad], y[pad], key, index, count)
 
         for draws, out in in_pieces(piece, values, size):
             yield rows, draws, jax.tree.map(lambda leaf, n=wanted: leaf[:, :n], out)
 
 
+def over_draws(
+    function: Callable[..., Any], draws: tuple[Any, ...], count: Array, at_once: int
+) -> Any:
+    """A function of one draw on the first ``count`` of a piece; traced, one program for any number.
+
+    Args:
+        function: of one draw.
+        draws: arguments, arrays whose first axis is the draw.
+        count: how many are wanted; others may be left at zero.
+        at_once: how many are vmapped.
+    """
+    size = len(jax.tree.leaves(draws)[0])
+    if at_once >= size:
+        return jax.vmap(function)(*draws)
+
+    def some(number: Array) -> tuple[Array, Any]:
+        first = jnp.minimum(number * at_once, size - at_once)
+        part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, at_once), draws)
+        return first, jax.vmap(function)(*part)
+
+    def add(number: Array, made: Any) -> Any:
+        first, found = some(number)
+        return jax.tree.map(
+            lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, first, 0), made, found
+        )
+
+    shapes = jax.eval_shape(some, jax.ShapeDtypeStruct((), jnp.int32))[1]
+    nothing = jax.tree.map(lambda s: jnp.zeros((size, *s.shape[1:]), s.dtype), shapes)
+    return jax.lax.fori_loop(0, (count + at_once - 1) // at_once, add, nothing)
+
+
 def in_pieces(
-    function: Callable[[Any, np.ndarray], Any], draws: Draws, size: int
+    function: Callable[[Any, np.ndarray, np.int32], Any], draws: Draws, size: int
 ) -> Iterator[tuple[slice, Any]]:
     """Call ``function`` on all draws, exactly ``size`` at once.
 
     Args:
-        function: of some draws and their numbers; its outputs' first axis is the draw.
+        function: of some draws, their numbers, and how many of them are no padding; its outputs'
+            first axis is the draw.
         draws: what to go over.
         size: draws of a piece; the last one is padded with its first.
 
@@ -144,7 +178,7 @@ def in_pieces(
         part = draws.read(start, stop)
         if wanted < size:
             part = jax.tree.map(lambda leaf, pad=pad: leaf[pad], part)
-        out = on_host(function(part, (start + pad).astype(np.uint32)))
+        out = on_host(function(part, (start + pad).astype(np.uint32), np.int32(wanted)))
         yield slice(start, stop), jax.tree.map(lambda leaf, n=wanted: leaf[:n], out)
 
 
@@ -154,13 +188,16 @@ def _constrain(posterior: Posterior, u: Array) -> dict[str, Array]:
 
 
 @jax.jit
-def _pointwise(posterior: Posterior, u: Array) -> Array:
-    return jax.vmap(posterior.pointwise_log_likelihood)(u)
+def _pointwise(posterior: Posterior, u: Array, count: Array) -> Array:
+    at_once = draws_at_once(posterior, posterior.rows)
+    return over_draws(posterior.pointwise_log_likelihood, (u,), count, at_once)
 
 
 @jax.jit
-def _totals(posterior: Posterior, u: Array) -> Array:
-    return jax.vmap(posterior.log_likelihood)(u)
+def _totals(posterior: Posterior, u: Array, count: Array) -> Array:
+    return over_draws(
+        posterior.log_likelihood, (u,), count, draws_at_once(posterior, posterior.rows)
+    )
 
 
 class ConstrainedDraws(Draws):
@@ -191,7 +228,7 @@ class ConstrainedDraws(Draws):
     def constrain(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """Constrained values of ``(draw, dim)``."""
         lean = self._posterior.for_new_rows()
-        pieces = in_pieces(lambda part, _: _constrain(lean, part), ArrayDraws(u[None]), self.piece)
+        pieces = in_pieces(lambda part, *_: _constrain(lean, part), ArrayDraws(u[None]), self.piece)
         made = [out for _, out in pieces]
         return made[0] if len(made) == 1 else jax.tree.map(lambda *p: np.concatenate(p), *made)
 
@@ -209,17 +246,23 @@ def pointwise_log_likelihood(posterior: Posterior, u: Draws) -> np.ndarray:
     Raises:
         InputError: the model has no terms a row.
     """
-    terms = _of_all(lambda part, _: _pointwise(posterior, part), u, _term_draws(posterior))
+    terms = _of_all(
+        lambda part, _, count: _pointwise(posterior, part, count), u, _term_draws(posterior)
+    )
     return terms - log_volume(posterior)
 
 
 def total_log_likelihood(posterior: Posterior, u: Draws) -> np.ndarray:
     """``(chain, draw)`` untempered log-likelihood of all training rows, original target units."""
-    totals = _of_all(lambda part, _: _totals(posterior, part), u, _term_draws(posterior))
+    totals = _of_all(
+        lambda part, _, count: _totals(posterior, part, count), u, _term_draws(posterior)
+    )
     return totals - posterior.rows * log_volume(posterior)
 
 
-def _of_all(function: Callable[[Any, np.ndarray], Any], u: Draws, size: int) -> np.ndarray:
+def _of_all(
+    function: Callable[[Any, np.ndarray, np.int32], Any], u: Draws, size: int
+) -> np.ndarray:
     made = np.concatenate([out for _, out in in_pieces(function, u, size)])
     return made.reshape(*u.shape, *made.shape[1:])
 
@@ -232,6 +275,11 @@ def log_volume(posterior: Posterior) -> float:
 def piece_draws(posterior: Posterior) -> int:
     """Draws worked on at once, all their parameters."""
     return max(1, min(DRAWS, PIECE_PARAMETERS // posterior.dimension))
+
+
+def draws_at_once(posterior: Posterior, rows: int) -> int:
+    """Draws vmapped at some rows: on a CPU as many as fit its cache, else all of a piece."""
+    return row_blocks.fitting(rows * posterior.row_bytes, DRAWS)
 
 
 def _term_draws(posterior: Posterior) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
@@ -21,6 +22,7 @@ from bnnzoo.inference.fitted_process import FittedProcess, fit_process
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.likelihoods.gaussian import Gaussian
 from bnnzoo.models.model import Model
+from bnnzoo.models.network import BoundNetwork
 from bnnzoo.models.noise import AdditiveNoise
 from bnnzoo.models.parameters import ParameterInfo
 from bnnzoo.models.planar import Flow
@@ -331,6 +333,27 @@ def _written(flow: Flow) -> dict[str, Any]:
     return {name: digits(np.asarray(part)) for name, part in flow._asdict().items()}
 
 
+@functools.partial(jax.jit, static_argnames=("network", "process"))
+def _drawn(
+    network: BoundNetwork,
+    process: Process,
+    x: jax.Array,
+    line: jax.Array,
+    widths: tuple[matching.Widths, ...],
+    keys: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Second moments at ``x`` and functions on a line of the process; functions at both of each."""
+    target = process.second_moment(keys[0], x.reshape(x.shape[0], -1))
+    theirs = matching.draw_process(process, keys[1], line, SHOWN, 1)
+    points = jnp.concatenate([x, line])
+
+    def functions(at: matching.Widths, own: jax.Array) -> jax.Array:
+        return matching.draw_functions(network, at, own, points, CHECK_DRAWS)
+
+    every = jax.tree.map(lambda *leaves: jnp.stack(leaves), *widths)
+    return target, theirs, jax.vmap(functions)(every, keys[2:])
+
+
 def _checked(
     model: Model,
     network: Any,
@@ -345,16 +368,16 @@ def _checked(
     """Functions before and after, and how far their second moments are off."""
     keys = jax.random.split(key, 5)
     x = where(keys[0])
-    target = np.asarray(process.second_moment(keys[1], x.reshape(x.shape[0], -1)))
     position, line = _line(where)
-    theirs = matching.draw_process(process, keys[2], line, SHOWN, 1)
+    target, theirs, made = jax.device_get(
+        _drawn(network, process, x, line, (begin, widths), keys[1:])
+    )
     drawn = {}
-    for name, at, own in (("before", begin, keys[3]), ("after", widths, keys[4])):
-        f = np.asarray(matching.draw_functions(network, at, own, x, CHECK_DRAWS), float)
+    for name, functions in zip(("before", "after"), made, strict=True):
+        f, shown = functions[:, : len(x)].astype(float), functions[:SHOWN, len(x) :]
         moments = np.einsum("dro,dso->rs", f, f) / (f.shape[0] * f.shape[2])
         error = float(np.linalg.norm(moments - target) / np.linalg.norm(target))
-        shown = np.asarray(matching.draw_functions(network, at, own, line, SHOWN))[..., 0]
-        drawn[name] = shown, error, float(np.sqrt(np.diag(moments).mean()))
+        drawn[name] = shown[..., 0], error, float(np.sqrt(np.diag(moments).mean()))
     ratio = drawn["after"][2] / float(np.sqrt(np.diag(target).mean()))
     warnings: tuple[str, ...] = ()
     if not 1.0 / REACHED < ratio < REACHED:

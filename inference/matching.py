@@ -122,17 +122,20 @@ def draw_functions(
     if widths.flow is not None:
         flows = {path: flow_of(raw) for path, raw in widths.flow.items()}
 
+    paths = [info.path for info in network.infos]
+    shapes = None
+    if widths.shape:
+        shapes = jnp.stack([shape_of(widths.shape[path]) for path in paths])
+
     def one(own: Array) -> Array:
         parameters = {}
-        for info, part in zip(
-            network.infos, jax.random.split(own, len(network.infos)), strict=True
-        ):
-            for_weight, for_variance = jax.random.split(part)
-            width = jnp.exp(widths.log_width[info.path]) * width_unit(info)
-            if widths.shape:
-                shape = shape_of(widths.shape[info.path])
-                width = width * jnp.sqrt(shape / jax.random.gamma(for_variance, shape))
-            white = jax.random.normal(for_weight, info.shape, x.dtype)
+        for_variances, *for_weights = jax.random.split(own, 1 + len(paths))
+        spread = jnp.ones(len(paths), x.dtype)
+        if shapes is not None:
+            spread = jnp.sqrt(shapes / jax.random.gamma(for_variances, shapes))
+        for number, info in enumerate(network.infos):
+            width = jnp.exp(widths.log_width[info.path]) * width_unit(info) * spread[number]
+            white = jax.random.normal(for_weights[number], info.shape, x.dtype)
             if flows is not None:
                 white = pushed(flows[info.path], white.reshape(-1)).reshape(info.shape)
             parameters[info.path] = centre_of(info) + width * white

@@ -1,4 +1,4 @@
-"""Compiled programs are let go before there are too many for the system.
+"""Compiled programs: let go before there are too many for the system, or made in less time.
 
 Every program that XLA compiles for a CPU takes some of a process's memory maps, and JAX keeps them
 all. Linux allows a process 65,530 by default, and beyond them the compiler crashes without a word,
@@ -7,6 +7,8 @@ as it did in a long test session.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -34,3 +36,20 @@ def make_room() -> bool:
         return False
     jax.clear_caches()
     return True
+
+
+@contextlib.contextmanager
+def compiled_quickly(wanted: bool = True) -> Iterator[None]:
+    """Context in which programs are compiled in about half the time, to run several times slower.
+
+    For what is run once on little data. It is the process's setting, not a thread's.
+
+    Args:
+        wanted: False changes nothing.
+    """
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", wanted or before)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)

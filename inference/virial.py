@@ -18,7 +18,13 @@ from jax import Array
 
 from bnnzoo.inference.backend import Flag
 from bnnzoo.inference.draws import Draws
-from bnnzoo.inference.evaluation import PIECE_TERMS, in_pieces, piece_draws
+from bnnzoo.inference.evaluation import (
+    PIECE_TERMS,
+    draws_at_once,
+    in_pieces,
+    over_draws,
+    piece_draws,
+)
 from bnnzoo.metrics._montecarlo import mean_with_error
 from bnnzoo.models.posterior import Posterior
 
@@ -57,8 +63,10 @@ def virial_ratios(posterior: Posterior, u: Draws) -> np.ndarray:
         centre = others.mean(0) if len(others) else np.zeros_like(means[chain])
         centre = centre.astype(posterior.x.dtype)
 
-        def ratios(part: np.ndarray, _: np.ndarray, centre: np.ndarray = centre) -> Array:
-            return _ratios(posterior, part, centre)
+        def ratios(
+            part: np.ndarray, _: np.ndarray, count: np.int32, centre: np.ndarray = centre
+        ) -> Array:
+            return _ratios(posterior, part, centre, count)
 
         pieces = in_pieces(ratios, u.select([chain], step), size)
         made[chain, ::step] = np.concatenate([out for _, out in pieces])
@@ -76,9 +84,11 @@ def _mean(u: Draws, size: int) -> np.ndarray:
 
 # Unoptimised, for it costs a gradient a draw where the draws cost a hundred: half the compilation.
 @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-def _ratios(posterior: Posterior, u: Array, centre: Array) -> Array:
-    gradient = jax.vmap(jax.grad(posterior.log_density))(u)
-    return -jnp.sum((u - centre) * gradient, axis=1) / posterior.dimension
+def _ratios(posterior: Posterior, u: Array, centre: Array, count: Array) -> Array:
+    def one(u: Array) -> Array:
+        return -jnp.sum((u - centre) * jax.grad(posterior.log_density)(u)) / posterior.dimension
+
+    return over_draws(one, (u,), count, draws_at_once(posterior, posterior.rows))
 
 
 def virial_flags(ratios: np.ndarray) -> list[tuple[int, Flag]]:

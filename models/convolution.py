@@ -2,14 +2,15 @@
 
 XLA brings convolutions into the one form that its fast CPU kernels take, but only those outside
 loops and branches. Every sampler is a loop, and the gradients of a convolution are convolutions of
-another form: they ran through a scalar fallback, ten to twenty times slower. Here a gradient is a
-sum of matrix products, one for each pixel of the window, which are fast anywhere.
+another form: they ran through a scalar fallback, ten to twenty times slower. Here a gradient is of
+matrix products, which are fast anywhere.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 Pads = tuple[tuple[int, int], ...]
+
+SMALL = 128
+"""Numbers in a window up to which one product beats one for each of its pixels."""
 
 
 def convolve(
@@ -60,17 +64,20 @@ def _convolve_jvp(
     made = _convolve(x, kernel, strides, pads)
     change = jnp.zeros_like(made)
     if not isinstance(dx, SymbolicZero):
-        change = change + products(dx, kernel, strides, pads)
+        small = math.prod(kernel.shape[:-1]) <= SMALL
+        change = change + (as_product if small else as_products)(dx, kernel, strides, pads)
     if not isinstance(dkernel, SymbolicZero):
-        change = change + products(x, dkernel, strides, pads)
+        change = change + as_product(x, dkernel, strides, pads)
     return made, change
 
 
 _convolve.defjvp(_convolve_jvp, symbolic_zeros=True)
 
 
-def products(x: Array, kernel: Array, strides: Sequence[int], pads: Pads) -> Array:
-    """The same convolution as a sum of matrix products.
+def as_product(x: Array, kernel: Array, strides: Sequence[int], pads: Pads) -> Array:
+    """The same convolution as one matrix product of all windows with the kernel.
+
+    Quickest for the gradient of a kernel; windows take memory, several times that of ``x``.
 
     Args:
         x: images, channels last.
@@ -78,15 +85,35 @@ def products(x: Array, kernel: Array, strides: Sequence[int], pads: Pads) -> Arr
         strides: pixels between windows.
         pads: rows and columns of zeros around an image.
     """
+    windows = jnp.concatenate(_pixels(x, kernel.shape, strides, pads), axis=-1)
+    return windows @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def as_products(x: Array, kernel: Array, strides: Sequence[int], pads: Pads) -> Array:
+    """The same convolution as a sum of products, one for each pixel of the window.
+
+    Quickest for the gradient of images of many channels.
+
+    Args:
+        x: images, channels last.
+        kernel: ``(height, width, channel, filter)``.
+        strides: pixels between windows.
+        pads: rows and columns of zeros around an image.
+    """
+    pixels = _pixels(x, kernel.shape, strides, pads)
+    weights = kernel.reshape(-1, *kernel.shape[2:])
+    return functools.reduce(jnp.add, (p @ w for p, w in zip(pixels, weights, strict=True)))
+
+
+def _pixels(x: Array, shape: Sequence[int], strides: Sequence[int], pads: Pads) -> list[Array]:
+    """Of every window its first pixel, then its second, and so on, row by row."""
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    height, width = (
-        (size - side) // stride + 1
-        for size, side, stride in zip(padded.shape[1:3], kernel.shape[:2], strides, strict=True)
-    )
-    down, right = strides
-    terms = []
-    for i, j in itertools.product(*map(range, kernel.shape[:2])):
+    (down, right), (high, wide) = strides, shape[:2]
+    height = (padded.shape[1] - high) // down + 1
+    width = (padded.shape[2] - wide) // right + 1
+    found = []
+    for i, j in itertools.product(range(high), range(wide)):
         rows = slice(i, i + (height - 1) * down + 1, down)
         columns = slice(j, j + (width - 1) * right + 1, right)
-        terms.append(padded[:, rows, columns] @ kernel[i, j])
-    return functools.reduce(jnp.add, terms)
+        found.append(padded[:, rows, columns])
+    return found

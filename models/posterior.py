@@ -124,13 +124,19 @@ class Posterior:
         return int(self.x.shape[0]) - self.padding
 
     @property
+    def row_bytes(self) -> int:
+        """What a zoo model makes of one row on the way to its likelihood; 0 where not known."""
+        if isinstance(self.model, HandwrittenModel):
+            return 0
+        return self.x.dtype.itemsize * self.model.row_size
+
+    @property
     def block_rows(self) -> int:
         """How many rows the likelihood takes at a time; 0 where it takes them all."""
-        if isinstance(self.model, HandwrittenModel) or self.padding or not self.in_blocks:
+        if self.padding or not self.in_blocks:
             return 0
-        rows, number = len(self.x), self.x.dtype.itemsize
-        made, read = number * self.model.row_size, number * math.prod(self.x.shape[1:])
-        return row_blocks.rows_of_block(rows, made, read)
+        read = self.x.dtype.itemsize * math.prod(self.x.shape[1:])
+        return row_blocks.rows_of_block(len(self.x), self.row_bytes, read)
 
     # -- densities ---------------------------------------------------------------------------
 
@@ -197,13 +203,10 @@ class Posterior:
         Raises:
             InputError: an observed site has no leading axis of rows.
         """
+        if batch is None and self.block_rows:
+            return row_blocks.pointwise_log_likelihood(u, self)
         seen = self._score(u, batch)
-        rows = self.x.shape[0] if batch is None else batch.shape[0]
-        total = jnp.zeros(rows)
-        for name, (fn, value, weight) in seen.observed.items():
-            terms = fn.log_prob(value) * weight
-            row_terms.check(name, terms, rows)
-            total = total + terms.reshape(rows, -1).sum(1)
+        total = row_terms.of_rows(seen, self.x.shape[0] if batch is None else batch.shape[0])
         return total if batch is not None else total[: self.rows]
 
     # -- coordinates -------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from bnnzoo.models import row_terms, score
 if TYPE_CHECKING:
     from bnnzoo.models.network import BoundNetwork
     from bnnzoo.models.posterior import Posterior
+    from bnnzoo.models.score import Scored
 
 WORTH_BYTES = {"cpu": 12_000_000}
 """Intermediates of all rows from which blocks are quicker: about where they leave the caches of a
@@ -51,6 +52,17 @@ def rows_of_block(rows: int, row_bytes: int, read_bytes: int) -> int:
         return 0
     blocks = -(-rows * row_bytes // BLOCK_BYTES.get(kind, OTHERS))
     return max(-(-rows // blocks), 1)
+
+
+def fitting(one_bytes: int, most: int) -> int:
+    """How many of something to work on at once: as many as fit a block, at least one.
+
+    Args:
+        one_bytes: intermediates of one; 0 where not known.
+        most: of them.
+    """
+    limit = BLOCK_BYTES.get(jax.default_backend(), OTHERS)
+    return most if one_bytes == 0 else max(1, min(most, limit // one_bytes))
 
 
 def mixes_rows(network: BoundNetwork | None, x: Array) -> bool:
@@ -118,12 +130,36 @@ def _summed(posterior: Posterior, of_block: Callable[[Array], Any]) -> Any:
 
 def _block(u: Array, posterior: Posterior, number: Array) -> Array:
     """Log p of the rows of one block; of the last, of those its neighbour has not."""
-    rows, size = len(posterior.x), posterior.block_rows
-    first = jnp.minimum(number * size, rows - size)
-    x, y = (jax.lax.dynamic_slice_in_dim(a, first, size) for a in (posterior.x, posterior.y))
-    seen = score.run(posterior.model, x, y, score.from_vector(u, posterior.sites))
+    first, seen = _seen(u, posterior, number)
+    size = posterior.block_rows
     fresh = first + jnp.arange(size) >= number * size
     total = jnp.zeros((), u.dtype)
     for name, (fn, value, weight) in seen.observed.items():
         total = total + row_terms.summed(name, fn.log_prob(value) * weight, fresh)
     return total
+
+
+def _seen(u: Array, posterior: Posterior, number: Array) -> tuple[Array, Scored]:
+    """The first row of a block and what the model makes of it; the last one overlaps another."""
+    size = posterior.block_rows
+    first = jnp.minimum(number * size, len(posterior.x) - size)
+    x, y = (jax.lax.dynamic_slice_in_dim(a, first, size) for a in (posterior.x, posterior.y))
+    return first, score.run(posterior.model, x, y, score.from_vector(u, posterior.sites))
+
+
+def pointwise_log_likelihood(u: Array, posterior: Posterior) -> Array:
+    """Untempered log p(y_i|w) of each row ``(row,)``, block by block; traced.
+
+    Args:
+        u: unconstrained vector ``(dim,)``.
+        posterior: whose ``block_rows`` is not 0.
+    """
+    rows, size = len(posterior.x), posterior.block_rows
+
+    def add(made: Array, number: Array) -> tuple[Array, None]:
+        first, seen = _seen(u, posterior, number)
+        terms = row_terms.of_rows(seen, size)
+        return jax.lax.dynamic_update_slice_in_dim(made, terms, first, 0), None
+
+    blocks = jnp.arange(-(-rows // size), dtype=jnp.int32)
+    return jax.lax.scan(add, jnp.zeros(rows), blocks)[0]

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from bnnzoo.errors import InputError
+from bnnzoo.models.score import Scored
 
 
 def check(name: str, terms: Array, rows: int) -> None:
@@ -21,6 +22,21 @@ def check(name: str, terms: Array, rows: int) -> None:
             f"observed site {name!r} has log-likelihood terms of shape {terms.shape}, "
             f"not one a row ({rows})"
         )
+
+
+def of_rows(seen: Scored, rows: int) -> Array:
+    """Every row's log-likelihood ``(row,)``, summed over observed sites; traced.
+
+    Args:
+        seen: what one pass over the model saw.
+        rows: how many rows that was of.
+    """
+    total = jnp.zeros(rows)
+    for name, (fn, value, weight) in seen.observed.items():
+        terms = fn.log_prob(value) * weight
+        check(name, terms, rows)
+        total = total + terms.reshape(rows, -1).sum(1)
+    return total
 
 
 def summed(name: str, terms: Array, counted: Array) -> Array:

@@ -5,8 +5,6 @@ import math
 import sys
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpyro import handlers
@@ -50,21 +48,6 @@ def test_mixtures_are_the_families(prior, options, T, law):
         made.sample_parameter(info)
     drawn = np.asarray(seen["k"]["value"], float).ravel()
     assert stats.kstest(drawn, law.cdf).pvalue > ALARM
-
-
-@pytest.mark.validate
-def test_the_network_is_the_cnn_of_the_library(benchmark):
-    data = benchmark.load("cnn", 0)
-    ours = bz.make_model(benchmark.SmallCNN, likelihood="categorical").bind(data).bound
-    options = {"channels": [8, 8], "activation": "relu"}
-    theirs = bz.make_model("cnn", likelihood="categorical", network_options=options)
-    theirs = theirs.bind(data).bound
-    assert [(i.path, i.shape, i.fan_in) for i in ours.infos] == [
-        (i.path, i.shape, i.fan_in) for i in theirs.infos
-    ]
-    values = {i.path: jax.random.normal(key(n), i.shape) for n, i in enumerate(theirs.infos)}
-    x = jnp.asarray(data.x[:3] / 16, jnp.float32)
-    np.testing.assert_allclose(ours.apply(values, x), theirs.apply(values, x), rtol=1e-4, atol=1e-3)
 
 
 def test_splits_share_their_test_rows_alone(benchmark):

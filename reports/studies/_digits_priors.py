@@ -1,8 +1,6 @@
-"""Heavy-tailed priors and a convolutional network, written so that HMC on a CPU gets through them.
+"""The library's heavy-tailed priors in a form in which HMC gets through them.
 
-Both are the library's own, in another form: heavy-tailed weights as Gaussian ones with a random
-scale each, because chains of the direct form do not mix; convolutions as matrix products, because
-XLA runs a convolution inside a loop, as a trajectory is one, many times slower.
+Weights are Gaussian with a random scale each: chains of the direct form do not mix.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
-from flax import nnx
 from jax import Array
 from jax.tree_util import register_dataclass
 
@@ -23,44 +20,6 @@ from bnnzoo.models.prior import ElementwisePrior
 from bnnzoo.models.priors.laplace import Laplace
 from bnnzoo.models.priors.student_t import StudentT
 from bnnzoo.models.tempering import tempered
-
-
-class PatchesConv(nnx.Conv):
-    """A 3 x 3 convolution as one matrix product with all patches."""
-
-    def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
-        """Images ``(row, height, width, channel)``, their borders padded with 0."""
-        assert self.bias is not None and out_sharding is None
-        height, width = inputs.shape[1:3]
-        padded = jnp.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        parts = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
-        kernel = self.kernel[...].reshape(-1, self.out_features)
-        return jnp.concatenate(parts, -1) @ kernel + self.bias[...]
-
-
-class SmallCNN(nnx.Module):
-    """What ``cnn`` is with channels = [8, 8], convolutions written otherwise.
-
-    Args:
-        in_shape: height, width, channels, the first two divisible by 4.
-        out_shape: ``(outputs,)``.
-        rngs: random streams for the initial values, which the prior replaces.
-    """
-
-    def __init__(
-        self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], *, rngs: nnx.Rngs
-    ) -> None:
-        height, width, channels = in_shape
-        self.convs = nnx.List(PatchesConv(n, 8, (3, 3), rngs=rngs) for n in (channels, 8))
-        self.dense = nnx.List([nnx.Linear(height * width // 16 * 8, out_shape[0], rngs=rngs)])
-
-    def __call__(self, x: Array) -> Array:
-        """Outputs ``(row, output)`` for images ``(row, height, width, channel)``."""
-        for filters in self.convs:
-            x = filters(x)
-            left = jnp.maximum(x[:, ::2, ::2], x[:, 1::2, ::2])
-            x = nnx.relu(jnp.maximum(left, jnp.maximum(x[:, ::2, 1::2], x[:, 1::2, 1::2])))
-        return self.dense[0](x.reshape(x.shape[0], -1))
 
 
 @functools.partial(

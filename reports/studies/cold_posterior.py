@@ -112,9 +112,15 @@ class ColdPosterior(Study):
             prior_options={"std": {"wide": 3.0, "narrow": 1 / 3}.get(kind, 1.0)},
             **augmentation,
         )
-        data = digits(split, flipped=0.2 if kind == "flipped" else 0.0)
+        tiny = self.scale == "smoke"
+        data = digits(
+            split,
+            rows=60 if tiny else 300,
+            test=100 if tiny else None,
+            flipped=0.2 if kind == "flipped" else 0.0,
+        )
         if kind == "map":
-            steps = 300 if self.scale == "smoke" else 3000
+            steps = 300 if tiny else 3000
             return scored(fitted(model, data, "map", chains=1, draws=1, steps=steps, seed=split))
         run = fitted(
             model,

@@ -11,6 +11,7 @@ import numpy as np
 from bnnzoo.datasets import Dataset, load_dataset, make_dataset
 from bnnzoo.inference import GaussianProcess, Run, match_prior, prior_predictive
 from bnnzoo.inference.fitted_prior import with_prior
+from bnnzoo.inference.programs import compiled_quickly
 from bnnzoo.metrics import rmse
 from bnnzoo.models import Model, load_model
 from bnnzoo.registry import register
@@ -29,9 +30,6 @@ LENGTH, NOISE_VARIANCE = 0.6, 0.1
 ROWS = 64
 """Training points of the line."""
 
-MOMENT_DRAWS, PAIRED_DRAWS = 4000, 1000
-"""Functions of a prior: for its covariance, and for the Wasserstein distance."""
-
 POSTERIORS = ("fixed", "gpi-g")
 """Priors of the line whose posterior is sampled, too."""
 
@@ -47,6 +45,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": {"sets": 4, "splits": 5, "line_widths": [50, 50, 50], "width": 100},
     "paper": {"sets": 10, "splits": 10, "line_widths": [50, 50, 50], "width": 100},
 }
+
+DRAWS = {"smoke": (800, 200), "small": (4000, 1000), "paper": (4000, 1000)}
+"""Functions of a prior: for its covariance, and for the Wasserstein distance."""
 
 MOMENTS: dict[str, dict[str, Any]] = {
     "smoke": {"steps": 20, "draws": 64, "count": 16},
@@ -117,9 +118,10 @@ class FunctionalPrior(Study):
 
     def run(self, **settings: Any) -> dict[str, Any]:
         """The part's figures."""
-        if settings["part"] == "line":
-            return _line(settings["prior"], settings["seed"], self.scale)
-        return _table(settings["table"], settings["kind"], settings["split"], self.scale)
+        with compiled_quickly(self.scale == "smoke"):  # whose searches end before they pay
+            if settings["part"] == "line":
+                return _line(settings["prior"], settings["seed"], self.scale)
+            return _table(settings["table"], settings["kind"], settings["split"], self.scale)
 
     def claims(self) -> list[Claim]:
         """Five of the line and four of each table, of one paper."""
@@ -242,13 +244,14 @@ def _line(prior: str, seed: int, scale: str) -> dict[str, Any]:
         )
         model = found.model
     random = np.random.default_rng([2, seed])
-    theirs, others = (_functions(random, PLACES, PAIRED_DRAWS) for _ in range(2))
+    draws, paired = DRAWS[scale]
+    theirs, others = (_functions(random, PLACES, paired) for _ in range(2))
     at = make_dataset(PLACES[:, None], 0 * PLACES, task="regression", scale="none")
-    f = prior_predictive(model, at, draws=MOMENT_DRAWS, seed=seed).f[..., 0].astype(float)
+    f = prior_predictive(model, at, draws=draws, seed=seed).f[..., 0].astype(float)
     moments, target = f.T @ f / len(f), _kernel(PLACES, PLACES)
     told = {
         "off": float(np.linalg.norm(moments - target) / np.linalg.norm(target)),
-        "distance": _distance(f[:PAIRED_DRAWS], theirs),
+        "distance": _distance(f[:paired], theirs),
         "floor": _distance(others, theirs),
         "covariance": [float(np.diag(moments, k).mean()) for k in range(len(PLACES))],
     }

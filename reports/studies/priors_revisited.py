@@ -11,7 +11,7 @@ from bnnzoo.models import Model, make_model
 from bnnzoo.registry import register
 from bnnzoo.reports.claims import Claim, Measurement, NotMeasuredError
 from bnnzoo.reports.studies._digits import digits, fitted, gain, gain_of_gains, scored
-from bnnzoo.reports.studies._digits_priors import SmallCNN, as_mixture
+from bnnzoo.reports.studies._digits_priors import as_mixture
 from bnnzoo.reports.studies._priors_page import COLD, charts, tables
 from bnnzoo.reports.study import Cell, Results, Study, StudyOptions, Table
 from bnnzoo.reports.study_charts import Chart
@@ -307,13 +307,14 @@ def _model(part: str, prior: str, widths: Sequence[int]) -> Model:
         name, options = "correlated-conv", {"length_scale": INDEPENDENT}
         if prior != "gaussian":
             options = {"length_scale": float(prior.removeprefix("correlated-"))}
-    network: Any = "mlp" if part == "mlp" else SmallCNN
-    own: dict[str, Any] = {"widths": list(widths), "activation": "relu"}
+    dense = part == "mlp"
     return make_model(
-        network,
+        "mlp" if dense else "cnn",
         name,
         "categorical",
-        network_options=own if part == "mlp" else {"gain": math.sqrt(2.0)},
+        network_options=(
+            {"widths": list(widths), "activation": "relu"} if dense else {"channels": [8, 8]}
+        ),
         prior_options=options,
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from bnnzoo.models.convolution import convolve, products
+from bnnzoo.models.convolution import as_product, as_products, convolve
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 CASES = [
@@ -19,6 +19,7 @@ CASES = [
     ((2, 8, 8, 1), (5, 5, 1, 2), (1, 1), "VALID"),
     ((2, 9, 8, 2), (1, 1, 2, 3), (2, 2), "SAME"),
     ((1, 7, 7, 2), (3, 3, 2, 2), (3, 2), ((0, 2), (1, 0))),
+    ((2, 4, 5, 20), (3, 3, 20, 2), (2, 1), "SAME"),  # a window of many numbers
 ]
 
 
@@ -65,7 +66,8 @@ def test_products_are_the_convolution_and_batch():
         x, kernel = arrays((3, 6, 6, 2), (3, 3, 2, 4))
         pads = ((1, 1), (1, 1))
         whole = jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=LAYOUT)
-        np.testing.assert_allclose(products(x, kernel, (1, 1), pads), whole, atol=1e-12)
+        for form in (as_product, as_products):
+            np.testing.assert_allclose(form(x, kernel, (1, 1), pads), whole, atol=1e-12)
         kernels = jnp.stack([kernel, 2 * kernel])
 
         def slope(k):

@@ -75,12 +75,13 @@ def test_value_slope_and_curvature_are_those_of_all_rows(parts, data, temperatur
         def looked_at(p, us):
             def at(u):
                 slope = jax.grad(p.log_density)
-                return p.log_density(u), slope(u), jax.jvp(slope, (u,), (way,))[1]
+                rows = p.pointwise_log_likelihood(u)
+                return p.log_density(u), slope(u), jax.jvp(slope, (u,), (way,))[1], rows
 
             return jax.vmap(at)(us)
 
         for name, found, truth in zip(
-            ("value", "slope", "curvature"),
+            ("value", "slope", "curvature", "rows"),
             looked_at(posterior, points),
             looked_at(whole, points),
             strict=True,
