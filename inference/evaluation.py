@@ -138,13 +138,14 @@ def over_draws(
         at_once: how many are vmapped.
     """
     size = len(jax.tree.leaves(draws)[0])
+    each = jax.jit(jax.vmap(function))  # traced once, for its shapes and in the loop
     if at_once >= size:
-        return jax.vmap(function)(*draws)
+        return each(*draws)
 
     def some(number: Array) -> tuple[Array, Any]:
         first = jnp.minimum(number * at_once, size - at_once)
         part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, at_once), draws)
-        return first, jax.vmap(function)(*part)
+        return first, each(*part)
 
     def add(number: Array, made: Any) -> Any:
         first, found = some(number)

@@ -35,6 +35,8 @@ processor. Elsewhere, where chains are vmapped and a device's memory is the limi
 BLOCK_BYTES = {"cpu": 6_000_000}
 """Intermediates of one block. Smaller ones pass more often over the weights and their gradient."""
 
+LOOP_BLOCKS = 8
+
 OTHERS = 1_000_000_000
 """Of either, on a device with memory of its own."""
 
@@ -59,10 +61,13 @@ def fitting(one_bytes: int, most: int) -> int:
 
     Args:
         one_bytes: intermediates of one; 0 where not known.
-        most: of them.
+        most: of them. Where all make no more than ``LOOP_BLOCKS`` blocks they are worked on at
+            once: a loop takes longer to compile than it saves.
     """
     limit = BLOCK_BYTES.get(jax.default_backend(), OTHERS)
-    return most if one_bytes == 0 else max(1, min(most, limit // one_bytes))
+    if one_bytes * most <= LOOP_BLOCKS * limit:
+        return most
+    return max(1, min(most, limit // one_bytes))
 
 
 def mixes_rows(network: BoundNetwork | None, x: Array) -> bool:

@@ -33,7 +33,7 @@ def table(rows: int, task: str = "regression", shape: tuple[int, ...] = (3,)) ->
 
 LONG = pytest.mark.validate
 CASES = [
-    pytest.param(dict(likelihood="student-t"), table(173), {}, id="regression"),
+    pytest.param(dict(likelihood="student-t"), table(173), {}, id="regression", marks=LONG),
     pytest.param(
         dict(likelihood="categorical", prior="hierarchical-gaussian"),
         table(150, "classification"),
