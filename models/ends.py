@@ -86,7 +86,7 @@ class _Walk:
         self.inner = []
         for equation in program.eqns:
             operands = [of(v) for v in equation.invars]
-            body = _body(equation)
+            body = body_of(equation)
             inner = _Walk() if body is not None else None
             self.inner.append(inner)
             if body is not None and inner is not None:
@@ -129,7 +129,7 @@ class _Walk:
             asked = [v in need for v in equation.outvars]
             if not any(asked):
                 continue
-            body = _body(equation)
+            body = body_of(equation)
             if body is not None and inner is not None:
                 if equation.primitive.name == "scan":
                     reached = self._round(equation, body, inner, asked)
@@ -178,7 +178,7 @@ def _constants_and_carried(scan: Any, body: Jaxpr) -> tuple[int, int]:
     return whole(scan.invars, body.invars) - carried, carried
 
 
-def _body(equation: Any) -> Jaxpr | None:
+def body_of(equation: Any) -> Jaxpr | None:
     """The program inside a call or a loop over rows, its arguments those of the equation."""
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         inner = equation.params.get(name)

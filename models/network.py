@@ -12,11 +12,11 @@ import jax
 import numpy as np
 from flax import nnx
 from jax import Array
-from jax.extend.core import Jaxpr, jaxprs_in_params
+from jax.extend.core import Jaxpr
 from jaxtyping import Float
 
 from bnnzoo.errors import InputError
-from bnnzoo.models.ends import MOVING, with_ends
+from bnnzoo.models.ends import MOVING, body_of, with_ends
 from bnnzoo.models.parameters import ParameterInfo, parameter_infos
 
 if TYPE_CHECKING:
@@ -178,9 +178,9 @@ def _row_size(program: Jaxpr) -> int:
     for equation in program.eqns:
         if equation.primitive.name in MOVING:
             continue
-        inner = list(jaxprs_in_params(equation.params))
-        if inner:
-            sizes += sum(_row_size(each) for each in inner)
+        inner = body_of(equation)
+        if inner is not None:
+            sizes += _row_size(inner)
         else:
             shapes = (getattr(v.aval, "shape", ()) for v in equation.outvars)
             sizes += sum(math.prod(s) // 2 for s in shapes if s and s[0] == 2)
