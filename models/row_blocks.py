@@ -36,6 +36,7 @@ BLOCK_BYTES = {"cpu": 6_000_000}
 """Intermediates of one block. Smaller ones pass more often over the weights and their gradient."""
 
 LOOP_BLOCKS = 8
+"""Of draws, up to which they are worked on at once."""
 
 OTHERS = 1_000_000_000
 """Of either, on a device with memory of its own."""
@@ -80,7 +81,8 @@ def mixes_rows(network: BoundNetwork | None, x: Array) -> bool:
     assert network is not None
     rng = np.random.default_rng(0)
     weights = {i.path: jnp.asarray(rng.normal(size=i.shape), x.dtype) for i in network.infos}
-    together, alone = network.apply(weights, x[:2]), network.apply(weights, x[:1])
+    # Several: the first two rows may be the same.
+    together, alone = network.apply(weights, x[:8]), network.apply(weights, x[:1])
     return not np.allclose(together[:1], alone, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
