@@ -195,7 +195,8 @@ class Devices:
 
         made.x, made.y = put(np.asarray(posterior.x)), put(np.asarray(posterior.y))
         made.padding = padding
-        made.in_blocks = not self.splits_rows  # a block would be rows of every device
+        # A block would be rows of every device.
+        made.in_blocks = posterior.in_blocks and not self.splits_rows
         return made
 
     def over_chains(self, function: Callable[..., Any]) -> Callable[..., Any]:

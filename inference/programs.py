@@ -40,7 +40,7 @@ def make_room() -> bool:
 
 @contextlib.contextmanager
 def compiled_quickly(wanted: bool = True) -> Iterator[None]:
-    """Context in which programs are compiled in about half the time, to run several times slower.
+    """Context in which programs are compiled in about half the time, to run up to twice as long.
 
     For what is run once on little data. It is the process's setting, not a thread's.
 

@@ -2,7 +2,7 @@
 
 XLA brings convolutions into the one form that its fast CPU kernels take, but only those outside
 loops and branches. Every sampler is a loop, and the gradients of a convolution are convolutions of
-another form: they ran through a scalar fallback, ten to twenty times slower. Here a gradient is of
+another form: they ran through a scalar fallback, about ten times slower. Here a gradient is of
 matrix products, which are fast anywhere.
 """
 

@@ -13,6 +13,7 @@ from flax import nnx
 
 import bnnzoo as bz
 from bnnzoo.datasets import make_dataset
+from bnnzoo.inference.devices import Devices
 from bnnzoo.models import row_blocks
 
 
@@ -135,7 +136,7 @@ class Mixing(nnx.Module):
 def test_a_network_that_mixes_rows_is_not_cut():
     """A block would be another function."""
     posterior = bz.Posterior(bz.make_model(network=Mixing), table(900))
-    assert posterior.block_rows == 0
+    assert posterior.block_rows == Devices(1).place(posterior).block_rows == 0
     posterior.in_blocks = True
     assert posterior.block_rows > 0  # by its size it would have been
 
