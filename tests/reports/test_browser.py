@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,34 @@ def test_pictures_are_whole_and_the_page_does_not_scroll_sideways(opened, width,
     assert [name for name in fetched if not name.startswith("data:")] == []
 
 
+def waiting(page):
+    """How many sections the browser has not drawn yet."""
+    return page.execute_script(
+        "return [...document.querySelectorAll('section')].filter(s => s.firstElementChild"
+        " && !s.firstElementChild.checkVisibility({contentVisibilityAuto: true})).length"
+    )
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_sections_of_a_long_page_wait_and_links_lead_to_them(opened, demo_page, tmp_path, width):
+    long = tmp_path / "long.html"
+    text = demo_page.read_text(encoding="utf-8")
+    assert "<body>" in text  # of 24 runs: a picture of the whole page has all of them
+    long.write_text(text.replace("<body>", '<body class="long">'), encoding="utf-8")
+    page = opened(width, file=long)
+    assert waiting(page) >= 3
+    addresses = page.execute_script(
+        "return [...document.querySelectorAll('.jump a')].map(a => a.getAttribute('href'))"
+    )
+    for address in (addresses[-1], addresses[0], addresses[len(addresses) // 2]):
+        page.execute_script(
+            "document.querySelector(`.jump a[href='${arguments[0]}']`).click()", address
+        )
+        time.sleep(0.5)  # what comes near is drawn now, and must not push the target away
+        top = "return document.querySelector(arguments[0]).getBoundingClientRect().top"
+        assert -2 <= page.execute_script(top, address) <= 40
+
+
 @pytest.mark.parametrize("width", [1280, 400])
 def test_no_text_of_a_plot_is_cut_off_or_overlaps_another(opened, width):
     page = opened(width)
@@ -136,10 +165,10 @@ def heads(page):
 
 
 def head_button(page, k):
-    """The button of a column's head, in sight: a smooth scroll would move it under the pointer."""
+    """The button of a column's head, in sight."""
     button = heads(page)[k].find_element("css selector", "button")
     page.execute_script(
-        "arguments[0].scrollIntoView({block: 'center', inline: 'center', behavior: 'instant'})",
+        "arguments[0].scrollIntoView({block: 'center', inline: 'center'})",
         button,
     )
     return button
