@@ -152,6 +152,16 @@ class Prediction:
         """Log density ``(row,)`` of the mixture at targets ``y``, original units."""
         return self._scores(y).log_density
 
+    def chain_log_prob(self, y: Any) -> np.ndarray:
+        """Log density ``(chain, row)`` of each chain's own mixture at ``y``, original units.
+
+        How far chains differ in it says how well their number determines :meth:`log_prob`.
+
+        Args:
+            y: targets ``(row,)`` or ``(row, output)``.
+        """
+        return self._scores(y).of_chains
+
     def pit(self, y: Any) -> np.ndarray | None:
         """P(target <= y) ``(row,)`` under the mixture; None where targets are not single numbers.
 
@@ -241,15 +251,15 @@ class Prediction:
     def _pass(self, y: np.ndarray | None) -> tuple[_Moments, _Scores]:
         """Moments and, given targets, mixture scores."""
         scaling = self._posterior.scaling
-        sums = _Sums(self.rows)
-        for rows, _, part in self._evaluate(None if y is None else scaling.transform_y(y)):
-            sums.add(rows, part, scored=y is not None)
+        sums = _Sums(self.rows, *self._shape)
+        for rows, draws, part in self._evaluate(None if y is None else scaling.transform_y(y)):
+            sums.add(rows, draws, part, scored=y is not None)
         moments = sums.of_classes(self._count) if self._classes else sums.of_numbers(self._count)
-        scores = sums.scores(self._count, self._seed)
+        volume = log_volume(self._posterior)
+        scores = sums.scores(self._count, self._seed, volume)
         spreads = (scaling.inverse_y(spread, std=True) for spread in moments[1:])
         moments = moments if self._classes else _Moments(self._scale(moments.mean), *spreads)
-        volume = log_volume(self._posterior)
-        return moments, scores._replace(log_density=scores.log_density - volume)
+        return moments, scores
 
 
 class _Moments(NamedTuple):
@@ -261,21 +271,22 @@ class _Moments(NamedTuple):
 
 class _Scores(NamedTuple):
     log_density: np.ndarray
+    of_chains: np.ndarray
     pit: np.ndarray | None
 
 
 class _Sums:
     """Running sums over draws, modelled units."""
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    def __init__(self, rows: int, chains: int, draws: int) -> None:
+        self.rows, self.draws = rows, draws
         self.mean = self.square = self.variance = np.zeros(())
         self.entropy = np.zeros(rows)
-        self.log_sum = np.full(rows, -np.inf)
+        self.log_sums = np.full((chains, rows), -np.inf)
         self.cdf, self.below = np.zeros((2, rows))
         self.has_cdf = True
 
-    def add(self, rows: slice, part: Evaluated, scored: bool) -> None:
+    def add(self, rows: slice, draws: slice, part: Evaluated, scored: bool) -> None:
         mean = np.asarray(part.mean, float)
         if self.mean.ndim == 0:
             self.mean, self.square, self.variance = np.zeros((3, self.rows, *mean.shape[2:]))
@@ -287,10 +298,13 @@ class _Sums:
             self.variance[rows] += np.asarray(part.variance, float).sum(0)
         if not scored:
             return
-        with np.errstate(invalid="ignore"):  # NaN draws make NaN scores, on purpose
-            self.log_sum[rows] = np.logaddexp(
-                self.log_sum[rows], _log_sum_exp(np.asarray(part.log_prob, float))
-            )
+        chains = np.arange(draws.start, draws.stop) // self.draws
+        for chain in range(chains[0], chains[-1] + 1):
+            terms = np.asarray(part.log_prob, float)[chains == chain]
+            with np.errstate(invalid="ignore"):  # NaN draws make NaN scores, on purpose
+                self.log_sums[chain, rows] = np.logaddexp(
+                    self.log_sums[chain, rows], _log_sum_exp(terms)
+                )
         self.has_cdf &= part.cdf is not None
         if part.cdf is not None:
             below = part.cdf if part.cdf_below is None else part.cdf_below
@@ -309,12 +323,13 @@ class _Sums:
         expected = self.entropy / count
         return _Moments(p, spread, expected, np.maximum(entr(p).sum(1) - expected, 0.0))
 
-    def scores(self, count: int, seed: int) -> _Scores:
+    def scores(self, count: int, seed: int, volume: float) -> _Scores:
         pit = None
         if self.has_cdf:
             between = np.random.default_rng(seed).uniform(size=self.rows)
             pit = (self.below + between * (self.cdf - self.below)) / count
-        return _Scores(self.log_sum - np.log(count), pit)
+        total = _log_sum_exp(self.log_sums) - np.log(count)
+        return _Scores(total - volume, self.log_sums - np.log(self.draws) - volume, pit)
 
 
 def _log_sum_exp(values: np.ndarray) -> np.ndarray:

@@ -230,6 +230,9 @@ def _test_scores(posterior: Posterior, values: Draws, seed: int, dtype: str) -> 
     assert data is not None and data.x_test is not None and data.y_test is not None
     prediction = Prediction(posterior, values, data.x_test, seed, dtype)
     made = {"log_density": xr.DataArray(prediction.log_prob(data.y_test), dims="test_row")}
+    if values.shape[0] > 1:
+        by_chain = prediction.chain_log_prob(data.y_test)
+        made["chain_log_density"] = xr.DataArray(by_chain, dims=("chain", "test_row"))
     if data.task == "classification":
         made["probabilities"] = xr.DataArray(prediction.probabilities, dims=("test_row", "class"))
         return xr.Dataset(made)

@@ -14,7 +14,7 @@ from bnnzoo import metrics
 from bnnzoo.errors import InputError
 from bnnzoo.reports.comparison import Scores
 
-__all__ = ["VERDICTS", "ColdVerdict", "cold_verdict", "scores_by_metric"]
+__all__ = ["VERDICTS", "ColdVerdict", "cold_verdict", "scores_by_metric", "verdict_over_splits"]
 
 VERDICTS = ("cold", "warm", "none", "undecided")
 
@@ -49,6 +49,7 @@ class ColdVerdict:
         margin: what counts as no difference.
         slope: nats a row per unit of temperature at 1, or None; of the log density alone.
         probability_colder: that the slope is negative, or None.
+        over: what was resampled: ``rows`` or ``splits``.
     """
 
     metric: str
@@ -62,6 +63,7 @@ class ColdVerdict:
     margin: float
     slope: float | None = None
     probability_colder: float | None = None
+    over: str = "rows"
 
     @property
     def sentence(self) -> str:
@@ -70,7 +72,7 @@ class ColdVerdict:
             "cold": "predictions are better below temperature 1",
             "warm": "predictions are not better below temperature 1, but worse",
             "none": f"no temperature differs from 1 by more than {self.margin:.2g}",
-            "undecided": "the rows do not decide",
+            "undecided": f"the {self.over} do not decide",
         }[self.verdict]
         where = f"best at {self.best:g}"
         if self.low < self.high:
@@ -83,6 +85,7 @@ def cold_verdict(
     temperatures: Sequence[float],
     scores: ArrayLike,
     *,
+    errors: Sequence[float | None] | None = None,
     margin: float | None = None,
     slope: Any = None,
     seed: int = 0,
@@ -93,12 +96,15 @@ def cold_verdict(
     bootstrap's over rows (2.5 to 97.5 %), and *cold* and *warm* take simultaneous bounds over the
     temperatures, so that many of them do not make an effect. Where a temperature has several runs
     (of other seeds) their mean counts, and normal noise is added to it of the variance that runs of
-    one temperature have about their mean, pooled over temperatures; of single runs that is unknown.
+    one temperature have about their mean, pooled over temperatures. Of single runs ``errors`` says
+    how far chains of other seeds would move them, pooled likewise.
 
     Args:
         metric: its name.
         temperatures: of the runs, 1 among them; one that comes several times is of several runs.
         scores: ``(run, row)``, higher is better.
+        errors: standard errors of the runs' means from their finite number of chains, None where
+            unknown.
         margin: differences of the mean that do not matter; see :data:`MARGIN` if not given.
         slope: a :class:`bnnzoo.inference.temperature_slope.TemperatureSlope` of the run at 1, or
             None; where its interval leaves out 0 it decides what the grid left undecided.
@@ -114,15 +120,7 @@ def cold_verdict(
             f"scores of shape {of_runs.shape} for {len(which)} temperatures: one row of scores for "
             "each of two temperatures or more is needed"
         )
-    ones = np.flatnonzero(np.isclose(grid, 1.0))
-    if len(ones) != 1:
-        raise InputError("a run at temperature 1 is needed to compare the others with")
-    one = int(ones[0])
     values = np.stack([of_runs[which == k].mean(0) for k in range(len(grid))])
-    means = values.mean(1)
-    if margin is None:
-        margin = MARGIN.get(metric, 0.01 * abs(float(means[one])))
-    best = int(means.argmax())
     rng = np.random.default_rng(seed)
     rows = values.shape[1]
     blocks = [
@@ -130,7 +128,78 @@ def cold_verdict(
         for _ in range(RESAMPLES // BLOCK)
     ]
     resampled = np.concatenate(blocks)  # (sample, temperature)
-    resampled += _error_of_runs(of_runs.mean(1), which) * rng.standard_normal(resampled.shape)
+    resampled += _error_of_runs(of_runs.mean(1), which, errors) * rng.standard_normal(
+        resampled.shape
+    )
+    return _judged(metric, grid, values.mean(1), resampled, margin, slope=slope)
+
+
+def verdict_over_splits(
+    metric: str,
+    temperatures: Sequence[float],
+    means: ArrayLike,
+    *,
+    overlap: float,
+    margin: float | None = None,
+    seed: int = 0,
+) -> ColdVerdict:
+    """The verdict of one metric over several splits of a data set.
+
+    What other splits would give is a multivariate Student-t about the mean over splits, with the
+    covariance of the splits' own means. Training sets of splits overlap, so that their scatter
+    understates the error: its square is taken times ``1 / splits + overlap``.
+
+    Args:
+        metric: its name.
+        temperatures: increasing, 1 among them.
+        means: mean score of each split at each temperature ``(split, temperature)``.
+        overlap: test rows over training rows of a split; 0 of independent data sets.
+        margin: as in :func:`cold_verdict`.
+        seed: of the noise.
+
+    Raises:
+        InputError: shapes that do not fit, no temperature 1, fewer than two splits or temperatures.
+
+    Source:
+        Nadeau & Bengio (2003), Inference for the Generalization Error, eq. 9, in all temperatures
+        at once.
+    """
+    of_splits, grid = np.asarray(means, float), np.asarray(temperatures, float)
+    if of_splits.ndim != 2 or of_splits.shape[1] != len(grid) or min(of_splits.shape) < 2:
+        raise InputError(
+            f"means of shape {of_splits.shape} for {len(grid)} temperatures: a row for each of two "
+            "splits or more is needed, with two temperatures or more"
+        )
+    count = len(of_splits)
+    centre = of_splits.mean(0)
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((RESAMPLES, count)) @ (of_splits - centre) / np.sqrt(count - 1)
+    heavy = np.sqrt((count - 1) / rng.chisquare(count - 1, RESAMPLES))
+    resampled = centre + np.sqrt(1 / count + overlap) * heavy[:, None] * noise
+    return _judged(metric, grid, centre, resampled, margin, over="splits")
+
+
+def _judged(
+    metric: str,
+    grid: np.ndarray,
+    means: np.ndarray,
+    resampled: np.ndarray,
+    margin: float | None,
+    slope: Any = None,
+    over: str = "rows",
+) -> ColdVerdict:
+    """From mean scores at each temperature and ``(sample, temperature)`` that they might have been.
+
+    Raises:
+        InputError: no temperature 1.
+    """
+    ones = np.flatnonzero(np.isclose(grid, 1.0))
+    if len(ones) != 1:
+        raise InputError("a run at temperature 1 is needed to compare the others with")
+    one = int(ones[0])
+    if margin is None:
+        margin = MARGIN.get(metric, 0.01 * abs(float(means[one])))
+    best = int(means.argmax())
     places = grid[resampled.argmax(1)]
     tails = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     low, high = np.quantile(places, tails, method="nearest")
@@ -151,15 +220,26 @@ def cold_verdict(
         margin,
         None if slope is None else slope.value,
         None if slope is None else slope.probability_colder,
+        over,
     )
 
 
-def _error_of_runs(means: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Standard error of the mean over runs at each temperature; 0 where all have a single one."""
+def _error_of_runs(
+    means: np.ndarray, which: np.ndarray, errors: Sequence[float | None] | None
+) -> np.ndarray:
+    """Standard error of the mean over runs at each temperature.
+
+    By the scatter of runs, which has that of their chains in it; where every temperature has a
+    single one, by ``errors``; 0 where those are unknown.
+    """
     counts = np.bincount(which)
     about = means - (np.bincount(which, means) / counts)[which]
     free = len(means) - len(counts)
-    variance = float(about @ about) / free if free else 0.0
+    if free:
+        variance = float(about @ about) / free
+    else:
+        known = [error**2 for error in errors or () if error is not None]
+        variance = float(np.mean(known)) if known else 0.0
     return np.asarray(np.sqrt(variance / counts))
 
 

@@ -34,9 +34,10 @@ METRIC_NAMES = {
 class Scores:
     """What a run says of the rows it is judged on.
 
-    ``log_density`` ``(row,)`` in nats; ``y`` the targets; ``mean``, ``std``, ``crps`` and ``pit``
-    for regression, ``probabilities`` ``(row, class)`` for classification; ``rows`` is ``"test"``,
-    or ``"training"`` where there are no test rows and the scores are of rows the run was fitted to.
+    ``log_density`` ``(row,)`` in nats, ``of_chains`` ``(chain, row)`` that of each chain's own
+    draws; ``y`` the targets; ``mean``, ``std``, ``crps`` and ``pit`` for regression,
+    ``probabilities`` ``(row, class)`` for classification; ``rows`` is ``"test"``, or ``"training"``
+    where there are no test rows and the scores are of rows the run was fitted to.
     """
 
     rows: str
@@ -47,6 +48,7 @@ class Scores:
     crps: np.ndarray | None = None
     pit: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    of_chains: np.ndarray | None = None
 
 
 def read_scores(run: ReportRun) -> Scores | None:
@@ -59,6 +61,8 @@ def read_scores(run: ReportRun) -> Scores | None:
             if name in scored
         }
         y = None if truth is None or "y" not in truth else np.asarray(truth["y"].values)
+        if "chain_log_density" in scored:
+            arrays["of_chains"] = np.asarray(scored["chain_log_density"].values, np.float64)
         return Scores("test", _per_row(scored["log_density"].values), y, **arrays)
     fitted = group(run, "log_likelihood")
     if fitted is None or "y" not in fitted:
@@ -118,6 +122,28 @@ def rank(densities: Sequence[np.ndarray | None]) -> list[int]:
         return (bool(np.isnan(mean)), 0.0 if np.isnan(mean) else -mean)
 
     return sorted(range(len(densities)), key=key)
+
+
+def chain_error(scores: Scores) -> float | None:
+    """Standard error of the mean log density that comes of having only so many chains.
+
+    The jackknife's: with each chain left out in turn, the log mean density of the others.
+
+    Args:
+        scores: of a run.
+
+    Returns:
+        Nats a row; None of a single chain, or where a density is zero or not finite.
+
+    Source:
+        Efron & Stein (1981), The jackknife estimate of variance.
+    """
+    logs = scores.of_chains
+    if logs is None or len(logs) < 2 or not np.isfinite(logs).all():
+        return None
+    count = len(logs)
+    without = [logsumexp(np.delete(logs, k, 0), axis=0).mean() for k in range(count)]
+    return float(np.sqrt((count - 1) * np.var(without)))
 
 
 def pairwise(densities: Sequence[np.ndarray | None]) -> dict[str, list[list[float]]]:

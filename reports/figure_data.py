@@ -116,11 +116,14 @@ def _trace(block: Mapping[str, Any], runs: Sequence[Row]) -> Rows:
                 yield (row["number"], restart, step, value)
 
 
-_TEMPERATURE = (*RUN, "temperature", "log_density", "se", "difference", "difference_se")
+_TEMPERATURE = (
+    *RUN,
+    *("temperature", "log_density", "se", "difference", "difference_se", "chain_error"),
+)
 
 
 def _temperature(panel: Mapping[str, Any]) -> Rows:
-    names = ("temperature", "log_density", "se", "difference", "difference_se")
+    names = ("temperature", "log_density", "se", "difference", "difference_se", "chain_error")
     for series in panel["series"]:
         for point in series["points"]:
             yield (point["run"], series["label"], *(point[n] for n in names))

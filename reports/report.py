@@ -20,6 +20,7 @@ from bnnzoo.reports.evidence import evidence_panel
 from bnnzoo.reports.foreign import Foreign, foreign_rows, separation
 from bnnzoo.reports.formatting import digits_for, listed
 from bnnzoo.reports.gathering import empty_block, gather
+from bnnzoo.reports.over_splits import split_panels
 from bnnzoo.reports.pictures import SEEN, picture
 from bnnzoo.reports.runs import ReportRun, assign_glyphs, facts, short_labels
 from bnnzoo.reports.selective import selective
@@ -80,9 +81,10 @@ def collect(
         ood: rows of another kind, or None.
 
     Returns:
-        ``title``, ``created``, ``versions`` and ``blocks``, one a data set: its ``name``, sizes,
-        ``verdict``, ``cautions``, ``runs`` (best first, numbered from 1), ``pairs``,
-        ``temperature``, ``settings`` and ``evidence`` (or None).
+        ``title``, ``created``, ``versions``, ``splits`` (verdicts on temperatures over several
+        splits of one data set) and ``blocks``, one a data set: its ``name``, sizes, ``verdict``,
+        ``cautions``, ``runs`` (best first, numbered from 1), ``pairs``, ``temperature``,
+        ``settings`` and ``evidence`` (or None).
     """
     groups = gather(runs)
     foreign = None if ood is None else foreign_rows(ood)
@@ -110,6 +112,7 @@ def collect(
         "evidence_count": sum(rendering.evidence_count(block) for block in blocks),
         "versions": _versions(blocks),
         "citations": citations(blocks),
+        "splits": split_panels([one.runs for one in groups]),
         "blocks": blocks,
     }
 

@@ -12,7 +12,7 @@ from scipy import stats
 from bnnzoo import registry
 from bnnzoo.errors import BnnzooError
 from bnnzoo.reports.cold_posterior import cold_verdict, scores_by_metric
-from bnnzoo.reports.comparison import CLEAR, Scores, draws_first, in_errors, paired
+from bnnzoo.reports.comparison import CLEAR, Scores, chain_error, draws_first, in_errors, paired
 from bnnzoo.reports.diagnostics import off_target
 from bnnzoo.reports.formatting import counted, digits_for, interval, listed
 from bnnzoo.reports.runs import ReportRun, group
@@ -40,17 +40,17 @@ def temperature_panels(
         One panel a temperature that varies within some series: ``axis`` and ``series``; a series
         has ``label``, ``prior``, ``backend`` and ``points``, sorted by temperature, each with its
         log density, standard error, paired difference to the reference (temperature 1 where there
-        is one, else the temperature nearest to it), effective prior std, effective draws, and what
-        its sampler shows of itself: worst R-hat of functions, virial ratio, kinetic temperature
-        over the nominal one. ``wrong`` names the runs whose sampler is seen not to be at its
-        temperature.
+        is one, else the temperature nearest to it), the error its finite number of chains leaves,
+        effective prior std, effective draws, and what its sampler shows of itself: worst R-hat of
+        functions, virial ratio, kinetic temperature over the nominal one. ``wrong`` names the runs
+        whose sampler is seen not to be at its temperature.
     """
     panels = []
     for axis in AXES:
         families: dict[str, list[int]] = {}
         for k, run in enumerate(runs):
             if scores[k] is not None:
-                families.setdefault(_family(run, axis), []).append(k)
+                families.setdefault(family(run, axis), []).append(k)
         series = [
             _series(axis, sorted(members, key=lambda k: rows[k][axis]), runs, rows, scores)
             for members in families.values()
@@ -154,13 +154,19 @@ def few_draws_bias(run: ReportRun, draws: float | None) -> float | None:
         return float(-np.mean(p.var(0) / p.mean(0) ** 2) / (2 * draws))
 
 
-def _family(run: ReportRun, axis: str) -> str:
-    """The run's settings without the temperature in question, its size and its seed."""
+def family(run: ReportRun, axis: str, data: Sequence[str] = ()) -> str:
+    """The run's settings without the temperature in question, its size, its seed and ``data``.
+
+    Args:
+        run: any run.
+        axis: the temperature.
+        data: options of its data set to leave out as well.
+    """
     tree = run.spec.to_tree()
-    inference = {
-        k: v for k, v in tree.get("inference", {}).items() if k not in (axis, "seed", *SIZES)
-    }
-    return json.dumps({**tree, "inference": inference}, sort_keys=True, default=str)
+    apart = {"inference": (axis, "seed", *SIZES), "data": data}
+    for section, names in apart.items():
+        tree[section] = {k: v for k, v in tree.get(section, {}).items() if k not in names}
+    return json.dumps(tree, sort_keys=True, default=str)
 
 
 def _series(
@@ -171,11 +177,12 @@ def _series(
     scores: Sequence[Scores | None],
 ) -> dict[str, Any]:
     reference = min(members, key=lambda k: (abs(np.log(rows[k][axis])), k))
-    densities = {k: score.log_density for k in members if (score := scores[k]) is not None}
+    known = {k: score for k in members if (score := scores[k]) is not None}
+    reference_density = known[reference].log_density
     points = []
     for k in members:
-        density = densities[k]
-        difference, error = paired(density, densities[reference])
+        density = known[k].log_density
+        difference, error = paired(density, reference_density)
         ess = rows[k]["convergence"]["function"]["median_ess"]
         n = len(density)
         points.append(
@@ -186,6 +193,7 @@ def _series(
                 "se": float(density.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
                 "difference": None if k == reference else difference,
                 "difference_se": None if k == reference else error,
+                "chain_error": chain_error(known[k]),
                 "prior_std": _prior_std(runs[k]),
                 "draws": (rows[k]["convergence"]["chains"] or 0)
                 * (rows[k]["convergence"]["draws"] or 0),
@@ -209,7 +217,7 @@ def _series(
         "glyph": first["glyph"],
         "reference": rows[reference][axis],
         "points": points,
-        "verdicts": _verdicts(axis, members, reference, runs, rows, scores),
+        "verdicts": _verdicts(axis, members, reference, runs, rows, known, points),
     }
 
 
@@ -219,10 +227,11 @@ def _verdicts(
     reference: int,
     runs: Sequence[ReportRun],
     rows: Sequence[Mapping[str, Any]],
-    scores: Sequence[Scores | None],
+    scores: Mapping[int, Scores],
+    points: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Cold, warm, none or undecided by every metric, where there is a run at 1 to compare with."""
-    seen = [score for k in members if (score := scores[k]) is not None]
+    seen = [scores[k] for k in members]
     at = [rows[k][axis] for k in members]
     if rows[reference][axis] != 1 or any(score.rows != "test" for score in seen):
         return []
@@ -233,7 +242,10 @@ def _verdicts(
     task = str(runs[reference].manifest["data"].get("task", "regression"))
     said = []
     for name, values in scores_by_metric(seen, task).items():
-        found = cold_verdict(name, at, values, slope=slope if name == "log density" else None)
+        more: dict[str, Any] = {}
+        if name == "log density":
+            more = {"slope": slope, "errors": [point["chain_error"] for point in points]}
+        found = cold_verdict(name, at, values, **more)
         said.append({**vars(found), "sentence": found.sentence})
     return said
 

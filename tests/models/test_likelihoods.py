@@ -218,6 +218,9 @@ def test_quantiles_and_scores_are_those_of_the_draws_across_blocks_of_rows(monke
     np.testing.assert_allclose(prediction.quantile(levels), np.quantile(draws, levels, axis=0))
     pairs = np.abs(draws[:, None] - draws[None]).mean((0, 1))
     np.testing.assert_allclose(prediction.crps(y), np.abs(draws - y).mean(0) - pairs / 2)
+    chains = np.exp(prediction.chain_log_prob(y))
+    assert chains.shape == (2, 300) and np.ptp(chains, axis=0).max() > 1e-3
+    np.testing.assert_allclose(chains.mean(0), np.exp(prediction.log_prob(y)), rtol=1e-6)
     with pytest.raises(InputError, match="between 0 and 1"):
         prediction.quantile(90.0)
     with pytest.raises(InputError, match="no probability_draws"):

@@ -100,6 +100,7 @@ def fake_run(
     divergences: int = 0,
     flags: tuple[dict[str, Any], ...] = (),
     seed: int = 0,
+    split: int = 0,
     state: str = "complete",
     prior_options: dict[str, Any] | None = None,
 ) -> FakeRun:
@@ -113,14 +114,14 @@ def fake_run(
     rng = np.random.default_rng(
         [seed, round(1e3 * T), round(1e3 * L), *f"{prior}{backend}".encode()]
     )
-    truth = np.random.default_rng(7)  # the data are the same for every run
+    truth = np.random.default_rng(7 + split)  # the data are the same for every run of a split
     make = _regression if task == "regression" else _classification
     groups = make(rng, truth, rows, tests, chains, draws, worse, T)
     groups |= _sampling(rng, backend, chains, draws, unmixed, divergences, task, T)
     options = {"std": 1.0, "match": "variance"} | ({"df": 5.0} if prior == "student-t" else {})
     options |= prior_options or {}
     tree = {
-        "data": {"name": name, "test_size": 0.1, "seed": 0},
+        "data": {"name": name, "test_size": 0.1, "seed": split},
         "network": {"name": "mlp", "widths": [50], "activation": "tanh"},
         "prior": {"name": prior, **options},
         "likelihood": {"name": "gaussian" if task == "regression" else "categorical"},
@@ -145,7 +146,7 @@ def fake_run(
         "device": "cpu (2 cores)",
         "data": {
             "name": name,
-            "hash": hashlib.sha256(f"{name}{tests}".encode()).hexdigest(),
+            "hash": hashlib.sha256(f"{name}{tests}{split or ''}".encode()).hexdigest(),
             "task": task,
             "rows": rows,
             "test_rows": tests,

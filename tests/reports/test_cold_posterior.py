@@ -92,6 +92,20 @@ def test_the_scatter_of_runs_is_in_the_intervals():
     assert (single.gain_high - single.gain_low) / 3.92 < 0.03
 
 
+def test_the_error_of_chains_is_in_the_intervals_of_single_runs():
+    """The root of two mean squared errors; the scatter of several runs has it already."""
+    rng = np.random.default_rng(5)
+    scores = planted((0, 0, 0, 0), rng, noise=0.02)
+    errors = (0.3, 0.1, None, 0.2)
+    said = cold_verdict("log density", GRID, scores, errors=errors)
+    wanted = (2 * np.mean([0.3**2, 0.1**2, 0.2**2])) ** 0.5
+    # 2,000 normal numbers: a 2.5 % tail is known to 3 %, their width to 2.3 %.
+    assert (said.gain_high - said.gain_low) / 3.92 == pytest.approx(wanted, rel=0.1)
+    assert said.verdict == "undecided" and said.low == 0.1 and said.high == 3.0
+    pair = cold_verdict("log density", GRID * 2, np.tile(scores, (2, 1)), errors=errors * 2)
+    assert (pair.gain_high - pair.gain_low) / 3.92 < 0.01
+
+
 @pytest.mark.validate
 def test_runs_that_scatter_make_no_effect():
     """200 sets of three runs a temperature, means scattering by 0.1, no effect: as few alarms.

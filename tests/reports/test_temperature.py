@@ -161,6 +161,25 @@ def test_a_thermometer_counts_where_it_is_off_by_more_than_chance():
     assert off_target(reads, []) == ["kinetic"]
 
 
+def test_chains_that_disagree_widen_the_verdict(fakes):
+    def block(apart):
+        runs = [fakes.fake_run(T=1.0, worse=1.5), fakes.fake_run(T=0.1, seed=1)]
+        for run in runs:
+            density = run.tree["test_scores"]["log_density"].values
+            of_chains = density + apart * np.array([-1.0, 1.0])[:, None]
+            scores = run.tree["test_scores"].to_dataset()
+            scores["chain_log_density"] = (("chain", "test_row"), of_chains)
+            run.tree["test_scores"] = xr.DataTree(scores)
+        (panel,) = collect_block(runs)["temperature"]
+        return panel["series"][0]
+
+    near, far = block(0.01), block(0.5)
+    assert near["points"][0]["chain_error"] == pytest.approx(0.01)
+    assert far["points"][0]["chain_error"] == pytest.approx(0.5)
+    width = [s["verdicts"][0]["gain_high"] - s["verdicts"][0]["gain_low"] for s in (near, far)]
+    assert near["verdicts"][0]["metric"] == "log density" and width[1] > 3 * width[0]
+
+
 def test_runs_of_other_seeds_are_pooled_and_those_of_other_sizes_are_not(fakes):
     def verdicts(**last):
         runs = [fakes.fake_run(T=T, seed=s) for T in (1.0, 0.1) for s in (0, 1)]
