@@ -272,7 +272,7 @@ class Stepwise(StochasticGradient):
 
     @abstractmethod
     def move(
-        self, posterior: Posterior, at: Moving, force: Any, place: Place, key: Array
+        self, posterior: Posterior, at: Moving, force: Any, place: Place, noise: Array
     ) -> tuple[Moving, Array]:
         """One step; traced.
 
@@ -281,7 +281,7 @@ class Stepwise(StochasticGradient):
             at: where the chain is.
             force: what :meth:`look` gave there.
             place: step and temperature.
-            key: typed key.
+            noise: standard normal ``(dim,)``, fresh each step.
 
         Returns:
             Where the chain is next, and its kinetic temperature (of no meaning without momentum).
@@ -330,18 +330,28 @@ class Stepwise(StochasticGradient):
     def draw(
         self, posterior: Posterior, state: ChainState, stage: Array, key: Array
     ) -> tuple[ChainState, Step]:
-        """``thin`` steps."""
+        """``thin`` steps, the noise of each drawn at the end of the one before.
+
+        Where a step draws its own, XLA's CPU compiler makes one computation of drawing and moving,
+        takes it for heavy and splits it over threads, which for a small network costs more than
+        the gradient.
+        """
         real = state.now.u.dtype
 
-        def inner(i: Array, carry: Any) -> Any:
-            state, sums, _ = carry
-            own = jax.random.fold_in(key, i)
-            state, seen, size = self._inner(posterior, state, stage, i, own)
-            return state, sums + seen, size
+        def keys(i: Array) -> Array:
+            return jax.random.split(jax.random.fold_in(key, i), 3)
 
-        zero = jnp.zeros((), real)
-        begun = (state, jnp.zeros(4, real), zero)
-        state, sums, size = jax.lax.fori_loop(0, self.thin, inner, begun)
+        def drawn(i: Array) -> Array:
+            return jax.random.normal(keys(i)[2], state.now.u.shape, real)
+
+        def inner(i: Array, carry: Any) -> Any:
+            state, sums, _, noise = carry
+            state, seen, size = self._inner(posterior, state, stage, i, keys(i), noise)
+            return state, sums + seen, size, drawn(i + 1)
+
+        first = jnp.zeros((), jnp.int32)
+        begun = (state, jnp.zeros(4, real), jnp.zeros((), real), drawn(first))
+        state, sums, size, _ = jax.lax.fori_loop(0, self.thin, inner, begun)
         failed, read, configurational, kinetic = sums
         stats = {
             "lp": posterior.log_density(state.now.u),
@@ -355,10 +365,16 @@ class Stepwise(StochasticGradient):
         return state, Step(state.now.u, {name: stats[name] for name in self.stats})
 
     def _inner(
-        self, posterior: Posterior, state: ChainState, stage: Array, within: Array, key: Array
+        self,
+        posterior: Posterior,
+        state: ChainState,
+        stage: Array,
+        within: Array,
+        keys: Array,
+        noise: Array,
     ) -> tuple[ChainState, Array, Array]:
         """One step; failures, readings and both thermometers' ``(4,)``; squared step."""
-        key_batch, key_look, key_move = jax.random.split(key, 3)
+        key_batch, key_look = keys[0], keys[1]
         estimate, batches = self.estimator(posterior, state, key_batch)
         real = state.now.u.dtype
         within = within.astype(real)
@@ -369,7 +385,7 @@ class Stepwise(StochasticGradient):
         place = Place(size, heat, per_datum, stage != Stage.SAMPLE, within == 0.0)
         force = self.look(estimate, state.now.u, key_look)
         gradient = self.gradient_of(force)
-        moved, kinetic = self.move(posterior, state.now, force, place, key_move)
+        moved, kinetic = self.move(posterior, state.now, force, place, noise)
         # The gradient speaks of where the chain is already: where that is no good, it goes back.
         fine = jnp.isfinite(gradient).all() & jnp.isfinite(moved.u).all()
         back = state.last

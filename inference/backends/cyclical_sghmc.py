@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import register_dataclass
@@ -60,12 +59,11 @@ class CyclicalSGHMC(Cyclical):
         return Wheel(zero, jnp.ones_like(u), zero)
 
     def move(
-        self, posterior: Posterior, at: Moving, force: Any, place: Place, key: Array
+        self, posterior: Posterior, at: Moving, force: Any, place: Place, noise: Array
     ) -> tuple[Moving, Array]:
         """Wenzel et al. (2020), algorithm 1, lines 7 to 9."""
         mass = self.mass(at.own.mass, at.own.square, posterior.sites, place.first)
         h = jnp.sqrt(place.size / mass)
-        noise = jax.random.normal(key, at.u.shape, at.u.dtype)
         kept = self.momentum
         p = kept * at.own.momentum + h * force
         p = p + jnp.sqrt(2.0 * (1.0 - kept) * place.heat) * noise
@@ -91,7 +89,7 @@ class CyclicalSGHMC(Cyclical):
         "exact for": "a step and a batch noise of zero, in infinite cycles",
         "bias": "first order in learning_rate at a fixed step",
         "a draw costs": "a cycle of batches' gradients (1,000)",
-        "memory": "eight vectors of the parameters, and the row numbers",
+        "memory": "nine vectors of the parameters, and the row numbers",
         "choose it": "cold-posterior studies with minibatches",
     },
     notes="Exact for no target: cycles weigh modes by how often a descent finds them, and a cycle "

@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import register_dataclass
@@ -67,12 +66,11 @@ class CyclicalSGLD(Cyclical):
         return Metric(jnp.ones_like(u), jnp.zeros_like(u))
 
     def move(
-        self, posterior: Posterior, at: Moving, force: Any, place: Place, key: Array
+        self, posterior: Posterior, at: Moving, force: Any, place: Place, noise: Array
     ) -> tuple[Moving, Array]:
         """An Euler-Maruyama step in the cycle's metric (Zhang et al. 2020, algorithm 1)."""
         mass = self.mass(at.own.mass, at.own.square, posterior.sites, place.first)
         size = place.size / mass
-        noise = jax.random.normal(key, at.u.shape, at.u.dtype)
         u = at.u + 0.5 * size * force + jnp.sqrt(size * place.heat) * noise
         square = self.averaged(at.own.square, place.per_datum * force)
         return Moving(u, Metric(mass, square)), jnp.zeros((), u.dtype)
@@ -94,7 +92,7 @@ class CyclicalSGLD(Cyclical):
         "exact for": "a step and a batch noise of zero, in infinite cycles",
         "bias": "first order in learning_rate at a fixed step",
         "a draw costs": "a cycle of batches' gradients (2,000)",
-        "memory": "six vectors of the parameters, and the row numbers",
+        "memory": "seven vectors of the parameters, and the row numbers",
         "choose it": "separate modes, with minibatches",
     },
     notes="Exact for no target: cycles weigh modes by how often a descent finds them, and a cycle "

@@ -114,14 +114,13 @@ class PSGLD(Decaying):
         return force[0]
 
     def move(
-        self, posterior: Posterior, at: Moving, force: Any, place: Place, key: Array
+        self, posterior: Posterior, at: Moving, force: Any, place: Place, noise: Array
     ) -> tuple[Moving, Array]:
         """Li et al. (2016), eqs. 4 to 6, with Gamma."""
         gradient, curvature = force
         root = jnp.sqrt(jnp.maximum(at.own.square, jnp.finfo(at.u.dtype).tiny))
         metric = 1.0 / (self.floor + root)
         drift = metric * gradient - metric**2 * at.own.slope / (2.0 * root)
-        noise = jax.random.normal(key, at.u.shape, at.u.dtype)
         u = at.u + 0.5 * place.size * drift + jnp.sqrt(place.size * place.heat * metric) * noise
         keep, unit = self.average, place.per_datum
         square = keep * at.own.square + (1.0 - keep) * (unit * gradient) ** 2
@@ -145,7 +144,7 @@ class PSGLD(Decaying):
         "exact for": "a step and a batch noise of zero",
         "bias": "first order in learning_rate; without its correction it never vanishes",
         "a draw costs": "thin batches' gradients and Hessian-vector products",
-        "memory": "six vectors of the parameters",
+        "memory": "seven vectors of the parameters",
         "choose it": "minibatches, and scales that differ",
     },
     notes="Exact for no target at a fixed step; the bias vanishes with the step (first order). "

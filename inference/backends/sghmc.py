@@ -120,7 +120,7 @@ class SGHMC(Stepwise):
         return Adaptive(zero, none, one, zero, one, one, none, zero, none, none)
 
     def move(
-        self, posterior: Posterior, at: Moving, force: Any, place: Place, key: Array
+        self, posterior: Posterior, at: Moving, force: Any, place: Place, noise: Array
     ) -> tuple[Moving, Array]:
         """Springenberg et al. (2016), eqs. 9 to 12, with the measured noise in place of V."""
         own = at.own
@@ -131,7 +131,6 @@ class SGHMC(Stepwise):
         tiny = jnp.finfo(at.u.dtype).tiny
         scaled = place.size / jnp.sqrt(jnp.maximum(own.metric, tiny))
         injected = 2.0 * self.friction * scaled - scaled**2 * own.noise
-        noise = jax.random.normal(key, at.u.shape, at.u.dtype)
         velocity = (1.0 - self.friction) * own.velocity + scaled * force
         velocity = velocity + jnp.sqrt(jnp.maximum(injected, 0.0)) * noise
         # A free particle's mean square is 2 / (2 - friction) of its temperature in these steps.
@@ -220,7 +219,7 @@ class SGHMC(Stepwise):
         "exact for": "a step of zero",
         "bias": "first order in learning_rate; the noise of batches is corrected",
         "a draw costs": "thin batches' gradients (50)",
-        "memory": "12 vectors of the parameters",
+        "memory": "13 vectors of the parameters",
         "choose it": "first, with minibatches",
     },
     notes="Exact for no target at a fixed step; the bias is of first order in learning_rate (a "

@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import register_dataclass
@@ -54,10 +53,9 @@ class SGLD(Decaying):
         return ()
 
     def move(
-        self, posterior: Posterior, at: Moving, force: Any, place: Place, key: Array
+        self, posterior: Posterior, at: Moving, force: Any, place: Place, noise: Array
     ) -> tuple[Moving, Array]:
         """One Euler-Maruyama step of the overdamped Langevin equation (Welling & Teh, eq. 4)."""
-        noise = jax.random.normal(key, at.u.shape, at.u.dtype)
         u = at.u + 0.5 * place.size * force + jnp.sqrt(place.size * place.heat) * noise
         return Moving(u, at.own), jnp.zeros((), u.dtype)
 
@@ -77,7 +75,7 @@ class SGLD(Decaying):
         "exact for": "a step and a batch noise of zero",
         "bias": "first order in learning_rate",
         "a draw costs": "thin batches' gradients (100); twice with control variates",
-        "memory": "two vectors of the parameters, and the row numbers",
+        "memory": "three vectors of the parameters, and the row numbers",
         "choose it": "the simplest baseline with minibatches",
     },
     notes="Exact for no target at a fixed step. The bias is of first order in learning_rate, the "

@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import register_dataclass
@@ -77,7 +76,7 @@ class SGNHT(Stepwise):
         return Thermostat(jnp.zeros_like(u), jnp.full((), self.friction, u.dtype))
 
     def move(
-        self, posterior: Posterior, at: Moving, force: Any, place: Place, key: Array
+        self, posterior: Posterior, at: Moving, force: Any, place: Place, noise: Array
     ) -> tuple[Moving, Array]:
         """BADODAB of Leimkuhler & Shang (2016), its two half kicks in one."""
         h = jnp.sqrt(place.size)
@@ -89,7 +88,6 @@ class SGNHT(Stepwise):
         # Exact for dp = -rate p dt + sqrt(2 friction) dW over a step; (1 - e^-2r) / r is 2 at 0.
         near = jnp.abs(rate) < 1e-6
         spread = jnp.where(near, 2.0, -jnp.expm1(-2.0 * rate) / jnp.where(near, 1.0, rate))
-        noise = jax.random.normal(key, p.shape, p.dtype)
         p = jnp.exp(-rate) * p + jnp.sqrt(self.friction * spread) * noise
         after = jnp.mean(p**2)
         rate = rate + 0.5 * self.coupling * (after - 1.0)
@@ -116,7 +114,7 @@ class SGNHT(Stepwise):
         "exact for": "Gaussians with full batches; a step of zero",
         "bias": "second order in learning_rate; first where batch noise is uneven",
         "a draw costs": "thin batches' gradients (50)",
-        "memory": "four vectors of the parameters",
+        "memory": "five vectors of the parameters",
         "choose it": "full or large batches; not small ones at low temperatures",
     },
     notes="Exact for no target at a fixed step; at a given friction per step the discretisation's "
