@@ -15,7 +15,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # What two tests, both workers or a subprocess compile is compiled once; gone with the session.
     _programs = tempfile.mkdtemp(prefix="bnnzoo-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # of one operation too
     atexit.register(shutil.rmtree, _programs, ignore_errors=True)
 
 import pytest

@@ -134,10 +134,21 @@ def test_several_targets_have_columns_of_their_own(targets, predict):
             assert std == pytest.approx(np.hypot(noise, rest), rel=1e-4)
 
 
-def test_the_same_flags_find_the_run_again(targets, capfd):
-    table = targets.parent / "table.csv"
-    arguments = ["fit", "--dataset", str(table), "--out", str(targets), *SMALL]
-    assert main([*arguments, "--target", "up", "--target", "down", "--task", "regression"]) == 0
+def found_again(run: Path, flags: list[str], others: list[str], capfd) -> None:
+    """The flags of a run find it; others, of the same table, are said to be of another."""
+    arguments = ["fit", "--dataset", str(run.parent / "table.csv"), "--out", str(run), *SMALL]
+    assert main([*arguments, *flags]) == 0
     assert "already finished: reusing it" in capfd.readouterr().out
-    assert main([*arguments, "--target", "down", "--target", "up", "--task", "regression"]) == 2
+    assert main([*arguments, *others]) == 2
     assert "holds a different run" in capfd.readouterr().err
+
+
+def test_the_same_flags_find_the_run_again(classes, capfd):
+    impute = ["--set", "data.missing=impute"]
+    found_again(classes, ["--target", "label", *impute], ["--target", "colour", *impute], capfd)
+
+
+@pytest.mark.validate
+def test_the_order_of_targets_is_part_of_a_run(targets, capfd):
+    up, down, real = ["--target", "up"], ["--target", "down"], ["--task", "regression"]
+    found_again(targets, [*up, *down, *real], [*down, *up, *real], capfd)

@@ -84,7 +84,7 @@ KERNELS = {
     ),
     "gg-mc": Kernel("gg-mc", obabo, None, 0.2, 0.2, metropolis=False, momentum=0.8),
 }
-QUICK = {("sgld", "passes"), ("cyclical-sghmc", "passes")}
+QUICK = {("sgld", "passes")}
 CASES = [
     pytest.param(name, batches, marks=() if (name, batches) in QUICK else pytest.mark.validate)
     for name, kernel in KERNELS.items()

@@ -82,8 +82,8 @@ def test_placed_widths_are_those_of_the_model(groups):
     ("structure", "groups", "likelihood"),
     [
         pytest.param("full", "input", None, marks=pytest.mark.validate),
-        ("kron", "input", None),
-        pytest.param("diagonal", "unit", None, marks=pytest.mark.validate),
+        pytest.param("kron", "input", None, marks=pytest.mark.validate),
+        ("diagonal", "unit", None),
         pytest.param("last-layer", "layer", None, marks=pytest.mark.validate),
         pytest.param("kron", "layer", "categorical", marks=pytest.mark.validate),
         pytest.param("full", "layer", "categorical", marks=pytest.mark.validate),

@@ -122,6 +122,7 @@ def test_the_bias_of_few_draws_is_about_right(fakes):
     assert few_draws_bias(run, None) is None
 
 
+@pytest.mark.validate
 def test_a_sampler_that_ignores_its_temperature_is_named_beside_the_effect_it_fakes(tmp_path):
     """HMC that stays at T = 1: the page says of the run at 0.1 that it is not there."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "inference"))
