@@ -49,7 +49,8 @@ class ColdVerdict:
         margin: what counts as no difference.
         slope: nats a row per unit of temperature at 1, or None; of the log density alone.
         probability_colder: that the slope is negative, or None.
-        over: what was resampled: ``rows`` or ``splits``.
+        over: what is to decide: ``rows`` or ``splits``, or ``draws`` where a verdict of the rows
+            changes once the bias of few draws is taken away.
     """
 
     metric: str
@@ -72,7 +73,11 @@ class ColdVerdict:
             "cold": "predictions are better below temperature 1",
             "warm": "predictions are not better below temperature 1, but worse",
             "none": f"no temperature differs from 1 by more than {self.margin:.2g}",
-            "undecided": f"the {self.over} do not decide",
+            "undecided": {
+                "rows": "the rows do not decide",
+                "splits": "the splits do not decide",
+                "draws": "draws are too few, with their bias taken away the rows say otherwise",
+            }[self.over],
         }[self.verdict]
         where = f"best at {self.best:g}"
         if self.low < self.high:

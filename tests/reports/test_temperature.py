@@ -162,6 +162,28 @@ def test_a_thermometer_counts_where_it_is_off_by_more_than_chance():
     assert off_target(reads, []) == ["kinetic"]
 
 
+def test_an_effect_that_is_the_bias_of_few_draws_is_undecided(fakes):
+    """The run at T = 1 looks worse by less than its few draws cost it."""
+
+    def verdict(spread):
+        runs = [fakes.fake_run(T=1.0, worse=0.0), fakes.fake_run(T=0.1, worse=0.0)]
+        density = runs[0].tree["test_scores"]["log_density"].values
+        fakes.replace(runs[1], "test_scores", log_density=density + 0.05)
+        logs = runs[0].tree["log_likelihood"]["y"].values
+        noise = spread * np.random.default_rng(0).normal(size=logs.shape)
+        fakes.replace(runs[0], "log_likelihood", y=noise)
+        (panel,) = collect_block(runs)["temperature"]
+        (series,) = panel["series"]
+        bias = {p["temperature"]: p["few_draws_bias"] for p in series["points"]}
+        return series["verdicts"][0], bias[1.0]
+
+    clear, small = verdict(0.1)
+    assert clear["verdict"] == "cold" and abs(small) < 0.01
+    unclear, large = verdict(4.0)
+    assert unclear["verdict"] == "undecided" and large < -0.05
+    assert "draws are too few" in unclear["sentence"]
+
+
 def test_chains_that_disagree_widen_the_verdict(fakes):
     def block(apart):
         runs = [fakes.fake_run(T=1.0, worse=1.5), fakes.fake_run(T=0.1, seed=1)]
