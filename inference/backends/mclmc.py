@@ -47,7 +47,7 @@ class MCLMC(Microcanonical):
     },
     notes="Exact as the energy error goes to zero, at every temperature; at its default "
     "pooled standard deviations were within one percent of those of nuts (diabetes, 1x50 tanh; row "
-    "by row within 2.5) and of exact ones (conjugate models).",
+    "by row within 3) and of exact ones (conjugate models).",
 )
 def mclmc(options: MicrocanonicalOptions) -> MCLMC:
     """The backend of these options."""
