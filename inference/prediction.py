@@ -244,21 +244,21 @@ class Prediction:
         y = np.asarray(y)
         if self._scored is None or self._scored[0] != y.tobytes():
             moments, scores = self._pass(y)
+            assert scores is not None
             self.__dict__.setdefault("_moments", moments)
             self._scored = (y.tobytes(), scores)
         return self._scored[1]
 
-    def _pass(self, y: np.ndarray | None) -> tuple[_Moments, _Scores]:
+    def _pass(self, y: np.ndarray | None) -> tuple[_Moments, _Scores | None]:
         """Moments and, given targets, mixture scores."""
         scaling = self._posterior.scaling
-        sums = _Sums(self.rows, *self._shape)
+        sums = _Sums(self.rows, *self._shape, scored=y is not None)
         for rows, draws, part in self._evaluate(None if y is None else scaling.transform_y(y)):
-            sums.add(rows, draws, part, scored=y is not None)
+            sums.add(rows, draws, part)
         moments = sums.of_classes(self._count) if self._classes else sums.of_numbers(self._count)
-        volume = log_volume(self._posterior)
-        scores = sums.scores(self._count, self._seed, volume)
         spreads = (scaling.inverse_y(spread, std=True) for spread in moments[1:])
         moments = moments if self._classes else _Moments(self._scale(moments.mean), *spreads)
+        scores = sums.scores(self._seed, log_volume(self._posterior)) if sums.scored else None
         return moments, scores
 
 
@@ -278,15 +278,15 @@ class _Scores(NamedTuple):
 class _Sums:
     """Running sums over draws, modelled units."""
 
-    def __init__(self, rows: int, chains: int, draws: int) -> None:
-        self.rows, self.draws = rows, draws
+    def __init__(self, rows: int, chains: int, draws: int, scored: bool) -> None:
+        self.rows, self.draws, self.scored = rows, draws, scored
         self.mean = self.square = self.variance = np.zeros(())
         self.entropy = np.zeros(rows)
-        self.log_sums = np.full((chains, rows), -np.inf)
+        self.log_sums = np.full((chains if scored else 0, rows), -np.inf)
         self.cdf, self.below = np.zeros((2, rows))
         self.has_cdf = True
 
-    def add(self, rows: slice, draws: slice, part: Evaluated, scored: bool) -> None:
+    def add(self, rows: slice, draws: slice, part: Evaluated) -> None:
         mean = np.asarray(part.mean, float)
         if self.mean.ndim == 0:
             self.mean, self.square, self.variance = np.zeros((3, self.rows, *mean.shape[2:]))
@@ -296,7 +296,7 @@ class _Sums:
             self.entropy[rows] += entr(mean).sum((0, 2))
         else:
             self.variance[rows] += np.asarray(part.variance, float).sum(0)
-        if not scored:
+        if not self.scored:
             return
         chains = np.arange(draws.start, draws.stop) // self.draws
         for chain in range(chains[0], chains[-1] + 1):
@@ -323,8 +323,8 @@ class _Sums:
         expected = self.entropy / count
         return _Moments(p, spread, expected, np.maximum(entr(p).sum(1) - expected, 0.0))
 
-    def scores(self, count: int, seed: int, volume: float) -> _Scores:
-        pit = None
+    def scores(self, seed: int, volume: float) -> _Scores:
+        count, pit = len(self.log_sums) * self.draws, None
         if self.has_cdf:
             between = np.random.default_rng(seed).uniform(size=self.rows)
             pit = (self.below + between * (self.cdf - self.below)) / count

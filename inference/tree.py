@@ -24,6 +24,9 @@ from bnnzoo.inference.virial import virial_ratios
 from bnnzoo.models.layout import tree_name
 from bnnzoo.models.posterior import Posterior
 
+MOST_CHAINS = 64
+"""Beyond so many, scores of single chains are not kept: they would outgrow all other groups."""
+
 DIAGNOSTIC_POINTS = 20
 """Most rows at which convergence of the function is judged."""
 
@@ -230,7 +233,7 @@ def _test_scores(posterior: Posterior, values: Draws, seed: int, dtype: str) -> 
     assert data is not None and data.x_test is not None and data.y_test is not None
     prediction = Prediction(posterior, values, data.x_test, seed, dtype)
     made = {"log_density": xr.DataArray(prediction.log_prob(data.y_test), dims="test_row")}
-    if values.shape[0] > 1:
+    if 1 < values.shape[0] <= MOST_CHAINS:
         by_chain = prediction.chain_log_prob(data.y_test)
         made["chain_log_density"] = xr.DataArray(by_chain, dims=("chain", "test_row"))
     if data.task == "classification":
