@@ -28,9 +28,8 @@ from bnnzoo.inference.backend import Stage
 from bnnzoo.models import Posterior
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import SEEDS, effective_draws
-
 import _closed_forms as forms
+from _estimates import SEEDS, effective_draws
 from _scores import worst_score
 
 DEVIATIONS = {

@@ -18,9 +18,8 @@ import pytest
 import bnnzoo as bz
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import effective_draws, pooled_errors
-
 import _closed_forms as forms
+from _estimates import effective_draws, pooled_errors
 
 BAR = 0.02
 TEMPERATURES = [(1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (1.0, 0.5), (1.0, 2.0), (0.3, 2.0)]

@@ -24,8 +24,7 @@ from bnnzoo.inference.precision import precision
 from bnnzoo.models import Posterior
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import SEEDS
-
+from _estimates import SEEDS
 from _scores import grid_moments, worst_score
 
 BOUND = 5.5

@@ -24,9 +24,8 @@ from scipy import stats
 import bnnzoo as bz
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import SEEDS, pooled_errors
-
 import _closed_forms as forms
+from _estimates import SEEDS, pooled_errors
 
 MEMBERS = 1000
 """Of two chains each: 4 million steps, in seconds."""

@@ -17,9 +17,8 @@ import pytest
 import bnnzoo as bz
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import SEEDS
-
 import _closed_forms as forms
+from _estimates import SEEDS
 
 BOUND = 4.9
 SCHOOLS_Y = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])

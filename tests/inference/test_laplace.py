@@ -22,9 +22,8 @@ from bnnzoo.errors import InputError
 from bnnzoo.inference.laplace_predictive import function_moments, probit_probabilities
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import pooled_errors
-
 import _closed_forms as forms
+from _estimates import pooled_errors
 
 SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
 NOISE = 0.5

@@ -31,9 +31,8 @@ import bnnzoo as bz
 from bnnzoo import registry
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import effective_draws
-
 import _closed_forms as forms
+from _estimates import effective_draws
 from _scores import grid_moments, worst_score
 
 BOUND = 5.4

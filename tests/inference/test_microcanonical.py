@@ -28,9 +28,8 @@ from bnnzoo.inference import loop
 from bnnzoo.inference.backend import Stage
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import effective_draws, pooled_errors
-
 import _closed_forms as forms
+from _estimates import effective_draws, pooled_errors
 
 ALARM = 1e-6
 BACKENDS = ["mclmc", "adjusted-mclmc", "mile"]

@@ -23,7 +23,7 @@ from scipy.linalg import solve_discrete_lyapunov
 import bnnzoo as bz
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import SEEDS, pooled_errors
+from _estimates import SEEDS, pooled_errors
 
 ROWS, BATCH, PRIOR = 40, 8, 2.0
 NOISE = np.array([0.5, 1.0, 0.8])

@@ -11,9 +11,8 @@ import pytest
 import bnnzoo as bz
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import SEEDS
-
 import _closed_forms as forms
+from _estimates import SEEDS
 
 
 def fit(data, **changes):

@@ -28,9 +28,8 @@ from bnnzoo.inference.importance import khat
 from bnnzoo.inference.output_layer import output_sites
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import SEEDS
-
 import _closed_forms as forms
+from _estimates import SEEDS
 
 DRAWS = 20_000
 FULL = {"full-rank-vi": {}, "low-rank-vi": {"rank": forms.FEATURES}}

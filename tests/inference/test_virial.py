@@ -23,9 +23,8 @@ from bnnzoo.metrics._montecarlo import mean_with_error
 from bnnzoo.models import Posterior
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _statistics import SEEDS
-
 import _closed_forms as forms
+from _estimates import SEEDS
 from _planted import untempered_hmc
 
 TEMPERATURES = [(1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (0.3, 2.0)]

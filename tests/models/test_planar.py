@@ -17,7 +17,7 @@ from scipy import optimize, stats
 import bnnzoo as bz
 from bnnzoo.errors import InputError, OptionError
 from bnnzoo.models.planar import FLOOR, Flow, PlanarNormal, invertible, pulled, pushed
-from tests.inference._statistics import effective_draws
+from tests.inference._estimates import effective_draws
 from tests.models._tools import ALARM, SEED, key, rng
 
 
