@@ -333,8 +333,8 @@ class Stepwise(StochasticGradient):
         """``thin`` steps, the noise of each drawn at the end of the one before.
 
         Where a step draws its own, XLA's CPU compiler makes one computation of drawing and moving,
-        takes it for heavy and splits it over threads, which for a small network costs more than
-        the gradient.
+        takes it for heavy and splits it over threads, which for a small network costs more of
+        the processor's time than the gradient.
         """
         real = state.now.u.dtype
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,7 @@ def cold_verdict(
     scores: ArrayLike,
     *,
     errors: Sequence[float | None] | None = None,
+    biases: Sequence[float | None] | None = None,
     margin: float | None = None,
     slope: Any = None,
     seed: int = 0,
@@ -110,6 +111,8 @@ def cold_verdict(
         scores: ``(run, row)``, higher is better.
         errors: standard errors of the runs' means from their finite number of chains, None where
             unknown.
+        biases: of the runs' means, where all are known: a verdict that changes once they are taken
+            away is *undecided*.
         margin: differences of the mean that do not matter; see :data:`MARGIN` if not given.
         slope: a :class:`bnnzoo.inference.temperature_slope.TemperatureSlope` of the run at 1, or
             None; where its interval leaves out 0 it decides what the grid left undecided.
@@ -136,7 +139,15 @@ def cold_verdict(
     resampled += _error_of_runs(of_runs.mean(1), which, errors) * rng.standard_normal(
         resampled.shape
     )
-    return _judged(metric, grid, values.mean(1), resampled, margin, slope=slope)
+    means = values.mean(1)
+    found = _judged(metric, grid, means, resampled, margin, slope=slope)
+    if biases is None or None in biases:
+        return found
+    off = np.bincount(which, np.asarray(biases, float)) / np.bincount(which)
+    free = _judged(metric, grid, means - off, resampled - off, margin, slope=slope)
+    if found.verdict in ("undecided", free.verdict):
+        return found
+    return replace(found, verdict="undecided", over="draws")
 
 
 def verdict_over_splits(

@@ -47,7 +47,7 @@ def split_panels(groups: Sequence[Sequence[ReportRun]]) -> list[dict[str, Any]]:
 
 
 def _series(axis: str, splits: Sequence[Sequence[ReportRun]]) -> dict[str, Any] | None:
-    """Verdicts on one family of runs, or None where no two temperatures are in every split."""
+    """Verdicts on one family of runs, or None where 1 and another are not in every split."""
     scored = [
         [(_at(run, axis), score) for run in runs if (score := _tested(run))] for runs in splits
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from scipy import stats
 
 from bnnzoo import registry
 from bnnzoo.errors import BnnzooError
-from bnnzoo.reports.cold_posterior import ColdVerdict, cold_verdict, scores_by_metric
+from bnnzoo.reports.cold_posterior import cold_verdict, scores_by_metric
 from bnnzoo.reports.comparison import CLEAR, Scores, chain_error, draws_first, in_errors, paired
 from bnnzoo.reports.diagnostics import off_target
 from bnnzoo.reports.formatting import counted, digits_for, interval, listed
@@ -243,27 +242,13 @@ def _verdicts(
     task = str(runs[reference].manifest["data"].get("task", "regression"))
     said = []
     for name, values in scores_by_metric(seen, task).items():
+        more: dict[str, Any] = {}
         if name == "log density":
-            found = _by_log_density(at, values, points, slope)
-        else:
-            found = cold_verdict(name, at, values)
+            more = {"slope": slope, "errors": [point["chain_error"] for point in points]}
+            more["biases"] = [point["few_draws_bias"] for point in points]
+        found = cold_verdict(name, at, values, **more)
         said.append({**vars(found), "sentence": found.sentence})
     return said
-
-
-def _by_log_density(
-    at: Sequence[float], values: np.ndarray, points: Sequence[Mapping[str, Any]], slope: Any
-) -> ColdVerdict:
-    """The verdict that holds with and without the bias of few draws, which favours the cold."""
-    errors = [point["chain_error"] for point in points]
-    found = cold_verdict("log density", at, values, slope=slope, errors=errors)
-    biases = [point["few_draws_bias"] for point in points]
-    if found.verdict == "undecided" or None in biases:
-        return found
-    free = values - np.array(biases)[:, None]
-    if cold_verdict("log density", at, free, slope=slope, errors=errors).verdict == found.verdict:
-        return found
-    return replace(found, verdict="undecided", over="draws")
 
 
 def _slope(axis: str, run: ReportRun) -> TemperatureSlope | None:
