@@ -105,7 +105,7 @@ def _first_used(bound: BoundNetwork, kernels: list[ParameterInfo]) -> str:
     real = jnp.result_type(float)
     parameters = {i.path: jax.ShapeDtypeStruct(i.shape, real) for i in bound.infos}
     x = jax.ShapeDtypeStruct((2, *bound.in_shape), real)
-    jaxpr = jax.make_jaxpr(bound.apply)(parameters, x).jaxpr
+    jaxpr = jax.make_jaxpr(bound.by_rows)(parameters, x).jaxpr
     inputs = dict(zip(jaxpr.invars[: len(parameters)], sorted(parameters), strict=True))
     wanted = {info.path for info in kernels}
     for equation in jaxpr.eqns:

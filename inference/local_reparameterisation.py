@@ -78,7 +78,7 @@ class RowwiseNetwork(BoundNetwork):
         """
         paths = sorted(parameters)
         shapes = {path: jax.ShapeDtypeStruct(self.means[path].shape, x.dtype) for path in paths}
-        closed = jax.make_jaxpr(super().apply)(shapes, jax.ShapeDtypeStruct(x.shape, x.dtype))
+        closed = jax.make_jaxpr(super().by_rows)(shapes, jax.ShapeDtypeStruct(x.shape, x.dtype))
         weights = [Uncertain(self.means[path], self.variances[path], False) for path in paths]
         walk = _Walk(self.key)
         (out,) = walk.run(closed.jaxpr, closed.consts, [*weights, x])

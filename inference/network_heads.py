@@ -59,7 +59,7 @@ def _replaced(posterior: Posterior, kind: Callable[..., BoundNetwork], extra: An
     """The same posterior with another network; inside a traced function alone."""
     model, own = posterior.model, posterior.network
     assert isinstance(model, Model) and own is not None
-    network = kind(own.graph, own.infos, own.in_shape, own.outputs, extra)
+    network = kind(own.graph, own.infos, own.in_shape, own.outputs, extra, turns=own.turns)
     leaves, sites = posterior.tree_flatten()
     children, (_, outputs) = model.tree_flatten()
     other = Model.tree_unflatten((network, outputs), children)

@@ -204,7 +204,7 @@ def network_program(network: Any, like: Mapping[str, Any], x: Any) -> tuple[Any,
     paths = [i.path for i in network.infos]
 
     def apply(parameters: list[Array], x: Array) -> Array:
-        return network.apply(dict(zip(paths, parameters, strict=True)), x)
+        return network.by_rows(dict(zip(paths, parameters, strict=True)), x)
 
     return jax.make_jaxpr(apply)([like[p] for p in paths], x), paths
 

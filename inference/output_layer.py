@@ -32,7 +32,7 @@ def output_module(bound: BoundNetwork) -> str:
     paths = sorted(info.path for info in bound.infos)
     shapes = {i.path: jax.ShapeDtypeStruct(i.shape, "float32") for i in bound.infos}
     rows = jax.ShapeDtypeStruct((2, *bound.in_shape), "float32")
-    jaxpr = jax.make_jaxpr(bound.apply)(shapes, rows).jaxpr
+    jaxpr = jax.make_jaxpr(bound.by_rows)(shapes, rows).jaxpr
     holds = dict(zip(jaxpr.invars, paths, strict=False))  # The rows come after the parameters.
     last: dict[str, int] = {}
     for number, equation in enumerate(jaxpr.eqns):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 
 from bnnzoo.models.convolution import convolve
 
@@ -60,6 +60,22 @@ def linear(
     """
     layer = ScaledLinear if parameterisation == "ntk" else nnx.Linear
     return layer(inputs, outputs, use_bias=bias, rngs=rngs)
+
+
+def linear_rows_last(layer: nnx.Linear, x: Array) -> Array:
+    """What a layer of :func:`linear` gives, with rows as the last axis of inputs and outputs.
+
+    Args:
+        layer: with kernel ``(input, output)``.
+        x: its inputs ``(input, row)``.
+
+    Returns:
+        ``(output, row)``.
+    """
+    z = lax.dot_general(layer.kernel[...], x, (((0,), (0,)), ((), ())))
+    if isinstance(layer, ScaledLinear):
+        z = z * layer.in_features**-0.5
+    return z if layer.bias is None else z + layer.bias[...][:, None]
 
 
 def conv(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 from flax import nnx
@@ -13,7 +14,12 @@ from pydantic import Field, field_validator
 
 from bnnzoo.models.activations import ActivationName, get_activation
 from bnnzoo.models.network import Network
-from bnnzoo.models.scaled_layers import PARAMETERISATION, Parameterisation, linear
+from bnnzoo.models.scaled_layers import (
+    PARAMETERISATION,
+    Parameterisation,
+    linear,
+    linear_rows_last,
+)
 from bnnzoo.options import Count, Options
 from bnnzoo.registry import register
 
@@ -71,12 +77,18 @@ class MLP(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Outputs ``(row, output)`` for inputs ``(row, *in_shape)``."""
-        h = x.reshape(x.shape[0], -1)
+        return self._through(x.reshape(x.shape[0], -1), lambda layer, h: layer(h))
+
+    def rows_last(self, x: Array) -> Array:
+        """The same, computed with rows as the last axis: quicker where layers are narrow."""
+        return self._through(x.reshape(x.shape[0], -1).T, linear_rows_last).T
+
+    def _through(self, h: Array, apply: Callable[[nnx.Linear, Array], Array]) -> Array:
         *hidden, last = self.layers
         for layer in hidden:
-            z = self.activation(layer(h))
+            z = self.activation(apply(layer, h))
             h = h + self.share * z if self.share is not None and z.shape == h.shape else z
-        return last(h)
+        return apply(last, h)
 
 
 def residual_share(residual: Residual, blocks: int) -> float | None:

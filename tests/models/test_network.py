@@ -15,7 +15,7 @@ from flax import nnx
 from bnnzoo import registry
 from bnnzoo.datasets import make_dataset
 from bnnzoo.errors import InputError, OptionError, UnknownNameError
-from bnnzoo.models import Posterior, load_model, make_model
+from bnnzoo.models import Posterior, load_model, make_model, network
 from bnnzoo.models.activations import ACTIVATIONS
 from bnnzoo.models.model import build_model
 from bnnzoo.models.network import Network
@@ -89,6 +89,61 @@ def test_mlp_is_numpys(activation, residual, ntk):
         h = stay * h + share * f(layer(number, h))
     found = bound.apply(parameters(bound), jnp.asarray(X, jnp.float32))
     np.testing.assert_allclose(found, layer(3, h), rtol=2e-4, atol=2e-4)
+
+
+def first_product(apply, weights, x):
+    """Shape of the first product of a network's program."""
+    for equation in jax.make_jaxpr(apply)(weights, x).eqns:
+        if equation.primitive.name == "dot_general":
+            return equation.outvars[0].aval.shape
+    raise AssertionError("no product")
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"residual": "1/blocks"},
+        {"parameterisation": "ntk", "activation": "relu"},
+        {"bias": False},
+        {"widths": []},
+    ],
+)
+def test_narrow_layers_with_rows_last_are_the_same(options, outputs):
+    """Values, and both gradients, to the rounding of float64."""
+    given = {"widths": [4, 4, 5], **options}
+    bound = registry.get("networks", "mlp").build(given).bind((3,), outputs)
+    with jax.enable_x64(True):
+        x = jnp.asarray(rng(63).normal(size=(network.MANY_ROWS, 3)))
+        w = {i.path: jnp.asarray(rng(64).normal(size=i.shape)) for i in bound.infos}
+        pull = jnp.asarray(rng(65).normal(size=(len(x), outputs)))
+
+        def both(apply):
+            def pulled(w, x):
+                return jnp.sum(pull * jnp.sin(apply(w, x)))
+
+            return apply(w, x), jax.grad(pulled, (0, 1))(w, x)
+
+        found, wanted = jax.tree.leaves(both(bound.apply)), jax.tree.leaves(both(bound.by_rows))
+        assert first_product(bound.by_rows, w, x)[0] == len(x)
+        assert first_product(bound.apply, w, x)[1] == len(x), "rows are last"
+    assert len(found) == len(wanted) == 2 + len(w)
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("widths", "rows", "turned"),
+    [
+        ([network.NARROW], network.MANY_ROWS, True),
+        ([4, network.NARROW + 1], network.MANY_ROWS, False),
+        ([network.NARROW], network.MANY_ROWS - 1, False),
+    ],
+)
+def test_rows_are_last_where_layers_are_narrow_and_rows_are_many(widths, rows, turned):
+    bound = registry.get("networks", "mlp").build({"widths": widths}).bind((3,), 1)
+    shape = first_product(bound.apply, parameters(bound), jnp.zeros((rows, 3)))
+    assert shape == ((widths[0], rows) if turned else (rows, widths[0]))
 
 
 def test_images_are_flattened_and_no_widths_is_linear():
