@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -168,6 +169,39 @@ def dense(matrix: Array, precision: Array) -> tuple[Dense, Array]:
     values, vectors = jnp.linalg.eigh(matrix / (root[:, None] * root))
     flat = values <= LEAST
     return Dense(precision, jnp.where(flat, 0.0, values - 1.0), vectors), flat.sum()
+
+
+@jax.custom_jvp
+def log_det_above_one(matrix: Array) -> Array:
+    """Log-determinant of a symmetric matrix ``(k, k)`` whose eigenvalues are 1 at least; traced.
+
+    By a Cholesky factor; by eigenvalues where rounding left none, those under 1 taken for 1.
+    """
+    return _log_det_and_inverse_root(matrix)[0]
+
+
+@log_det_above_one.defjvp
+def _log_det_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """The inverse, as one product, in place of the many of a factor's derivative."""
+    value, root = _log_det_and_inverse_root(primals[0])
+    return value, jnp.vdot(root.T @ root, tangents[0])
+
+
+def _log_det_and_inverse_root(matrix: Array) -> tuple[Array, Array]:
+    """The log-determinant, and R with R'R the inverse."""
+    factor = jnp.linalg.cholesky(matrix)
+
+    def of_factor() -> tuple[Array, Array]:
+        eye = jnp.eye(len(matrix), dtype=matrix.dtype)
+        root = jax.scipy.linalg.solve_triangular(factor, eye, lower=True)
+        return 2.0 * jnp.sum(jnp.log(jnp.diagonal(factor))), root
+
+    def of_values() -> tuple[Array, Array]:
+        values, vectors = jnp.linalg.eigh(matrix)
+        values = jnp.maximum(values, 1.0)
+        return jnp.sum(jnp.log(values)), (vectors / jnp.sqrt(values)).T
+
+    return jax.lax.cond(jnp.all(jnp.isfinite(factor)), of_factor, of_values)
 
 
 def diagonal(entries: Array, precision: Array) -> tuple[Diagonal, Array]:

@@ -13,6 +13,7 @@ from jax import Array
 from pydantic import Field
 
 from bnnzoo.errors import InputError
+from bnnzoo.inference import dense_evidence
 from bnnzoo.inference.backends.laplace import CurvatureOptions
 from bnnzoo.inference.hyper_parameters import Groups, Hyper
 from bnnzoo.inference.kfac_evidence import hold, known_inputs, log_normaliser_of
@@ -55,14 +56,21 @@ class OfCurvature(Moving):
 
     def shape(self, posterior: Posterior, u: Array) -> Array:
         """Half the log determinant of the curvature, which moves with the weights."""
+        if dense_evidence.is_dense(self.flavour):
+            held = self.hold(posterior, u, None)
+            return dense_evidence.log_volume(posterior, u, self.flavour, held)
         return log_volume(posterior, self.flavour, blocks(posterior, u, self.flavour))
 
     def inverse(self, posterior: Posterior, u: Array) -> Callable[[Array], Array]:
         """The curvature's own."""
+        if dense_evidence.is_dense(self.flavour):
+            return dense_evidence.inverse(posterior, u, self.flavour)
         return inverse_of(posterior, self.flavour, blocks(posterior, u, self.flavour), u)
 
     def hold(self, posterior: Posterior, u: Array, once: Any) -> Any:
-        """Kronecker factors, decomposed: no width is in them."""
+        """Kronecker factors, decomposed, or a dense matrix: no width is in them."""
+        if dense_evidence.is_dense(self.flavour):
+            return dense_evidence.data_matrix(posterior, u, self.flavour)
         if self.flavour.structure != "kron":
             return None
         known = known_inputs(posterior, self.flavour) if once is None else once
@@ -72,6 +80,9 @@ class OfCurvature(Moving):
         """Of all rows: nothing is random in it."""
         if held is None:
             return log_normaliser(posterior, u, self.flavour)
+        if dense_evidence.is_dense(self.flavour):
+            volume = dense_evidence.log_volume(posterior, u, self.flavour, held)
+            return posterior.log_density(u) + volume
         return log_normaliser_of(posterior, u, self.flavour, held)
 
 
