@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -112,7 +113,9 @@ class Nested(Estimator):
             "failed_slices": float(np.sum(found["failed"]) / slices) if slices else 0.0,
         }
         said = _warnings(diagnostics, each, int(np.sum(found["unfinished"])))
-        return Estimate(whole.log_z, whole.standard_error, 0, diagnostics, said)
+        # The volumes' error takes new points for independent; where they are not, runs tell.
+        error = max(whole.standard_error, _spread(each) / math.sqrt(len(each)))
+        return Estimate(whole.log_z, error, 0, diagnostics, said)
 
 
 def _deaths(found: dict[str, np.ndarray], number: int, batch: int) -> Deaths:
@@ -140,16 +143,21 @@ def _warnings(found: dict[str, Any], each: list[Volumes], unfinished: int) -> tu
     if found["failed_slices"] > FAILED:
         said.append(f"{found['failed_slices']:.0%} of slices found no point: live points are equal")
     if len(each) > 1:
-        spread = float(np.std([run.log_z for run in each], ddof=1))
+        spread = _spread(each)
         expected = float(np.sqrt(np.mean([run.standard_error**2 for run in each])))
         free = len(each) - 1
         if expected > 0 and stats.chi2.sf(free * (spread / expected) ** 2, free) < UNLIKELY:
             said.append(
                 f"the runs' log Z spread by {spread:.2g} nats, which their errors put at "
-                f"{expected:.2g}: the standard error is too small; raise slices, or live if "
-                "modes are lost"
+                f"{expected:.2g}: new points are not independent, and the evidence may be low by "
+                "more than its error; raise slices, or live if modes are lost"
             )
     return tuple(said)
+
+
+def _spread(each: list[Volumes]) -> float:
+    """Standard deviation of the runs' log Z; 0 of one run."""
+    return float(np.std([run.log_z for run in each], ddof=1)) if len(each) > 1 else 0.0
 
 
 @jax.jit
@@ -252,7 +260,8 @@ def _run(estimator: Nested, posterior: Posterior, key: Array) -> dict[str, Array
     tags={"kind": "consistent", "family": "sampling"},
     facts={
         "number": "consistent",
-        "standard error": "of the prior volumes, simulated; about sqrt(information / live points)",
+        "standard error": "of the prior volumes, simulated, about sqrt(information / live points), "
+        "or of the runs' mean by their spread, whichever is larger",
         "wrong when": "new points stay near the copies they start from (runs then differ, and "
         "ranks are not uniform: rank_p_value), or a mode holds too few live points to survive",
         "choose it": "few weights, and a check of smc that shares nothing with it",
