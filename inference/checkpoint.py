@@ -64,10 +64,15 @@ class Checkpoint:
 
     Args:
         folder: the run folder.
+
+    Attributes:
+        seconds_before: that the run took before now, up to its last checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.seconds_before = 0.0
+        self._begun = time.monotonic()
         self._saved: dict[int, float] = {}
         self._pieces: dict[int, int] = {}
         self._kept: dict[int, tuple[int, int]] = {}
@@ -110,6 +115,8 @@ class Checkpoint:
         meta = {
             "position": result.position,
             "pieces": piece,
+            "draws": sum(len(u) for u in result.u),
+            "seconds": self.seconds_before + now - self._begun,
             "warmup_seconds": result.warmup_seconds,
             "sampling_seconds": result.sampling_seconds,
         }
@@ -143,6 +150,13 @@ class Checkpoint:
                 }
                 if part:
                     target.append(part)
+        held = sum(len(u) for u in result.u)
+        if held != meta["draws"]:
+            raise CorruptRunError(
+                f"{self.folder}: the checkpoints of chain {chain} hold {held} draws where they "
+                f"should hold {meta['draws']}; fit again"
+            )
+        self.seconds_before = max(self.seconds_before, meta["seconds"])
         self._pieces[chain] = meta["pieces"]
         self._kept[chain] = (len(result.stats), len(result.warmup))
         return True

@@ -83,6 +83,7 @@ def reopen(run: Run, draws: int) -> None:
     share = meta["at_once"] / inference.chains
     keep_data(run.path, run.posterior, run.manifest["model"]["external"])
     checkpoint = Checkpoint(run.path)
+    checkpoint.seconds_before = run.manifest["wall_seconds"]
     piece = max(1, PIECE_BYTES // (run.posterior.dimension * real.itemsize))
     for chain in range(inference.chains):
         result = ChainResult(

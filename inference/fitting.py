@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -129,23 +130,32 @@ def fit(
         raise InputError("several processes make one run: give it a folder (out) that all see")
     folder, handle = temporary_folder() if out is None else (Path(out), None)
     marks = fingerprint(data, external)
-    found = processes.led(lambda: store.prepare(folder, spec.to_toml(), marks))
-    processes.check_seen(folder)
-    if found == "complete":
-        run = load_run(folder, model if external else None)
-        run.origin = "reused"
+
+    def prepare(held: contextlib.ExitStack) -> str:
+        # Who finds a finished run only reads it.
+        if store.look(folder, spec.to_toml(), marks) == "complete":
+            return "complete"
+        held.enter_context(store.alone(folder))
+        return store.prepare(folder, spec.to_toml(), marks)
+
+    with contextlib.ExitStack() as held:
+        found = processes.led(lambda: prepare(held))
+        processes.check_seen(folder)
+        if found == "complete":
+            run = load_run(folder, model if external else None)
+            run.origin = "reused"
+            return run
+        try:
+            if found == "new":
+                processes.led(lambda: keep_data(folder, posterior, external))
+            with processes.together(folder):
+                run = _sample(folder, spec, posterior, external, laid, progress, max_time, handle)
+        except Exception:
+            if found == "new" and processes.leads():
+                store.discard_unstarted(folder)
+            raise
+        run.origin = "new" if found == "new" else "resumed"
         return run
-    try:
-        if found == "new":
-            processes.led(lambda: keep_data(folder, posterior, external))
-        with processes.together(folder):
-            run = _sample(folder, spec, posterior, external, laid, progress, max_time, handle)
-    except Exception:
-        if found == "new" and processes.leads():
-            store.discard_unstarted(folder)
-        raise
-    run.origin = "new" if found == "new" else "resumed"
-    return run
 
 
 def complete(inference: InferenceSpec) -> InferenceSpec:
@@ -229,7 +239,10 @@ def resume(
             return run
     layout = lay_again(spec.inference, devices, data_shards)
 
-    def prepare() -> str:
+    def prepare(held: contextlib.ExitStack) -> str:
+        held.enter_context(store.alone(folder))
+        if store.read_manifest(folder) != manifest:
+            raise RunError(f"{folder}: another process wrote to it just now; try again")
         if manifest.get("state") == "complete":
             reopen(run, draws)
         elif longer:
@@ -237,7 +250,20 @@ def resume(
         store.sweep(folder)
         return read_spec(folder).to_toml()
 
-    spec = spec_from_toml(processes.led(prepare))
+    with contextlib.ExitStack() as held:
+        spec = spec_from_toml(processes.led(lambda: prepare(held)))
+        return _go_on(folder, spec, layout, model, progress, max_time)
+
+
+def _go_on(
+    folder: Path,
+    spec: RunSpec,
+    layout: InferenceSpec,
+    model: Any,
+    progress: bool,
+    max_time: float | None,
+) -> Run:
+    """What is left of the run in a folder that is held."""
     kept = store.load_checkpoint(folder, "data")
     if kept is None:
         raise RunError(f"{folder} was stopped before it kept anything: start it again with fit")
@@ -334,7 +360,7 @@ def _sample(
                 manifest["metrics"] = test_metrics(tree)
             if chains.complete:
                 keep_ends(folder, chains)
-            manifest["wall_seconds"] = time.perf_counter() - begun
+            manifest["wall_seconds"] = checkpoint.seconds_before + time.perf_counter() - begun
             manifest["files"] = store.file_hashes(folder)
             store.write_manifest(folder, manifest)
             if chains.complete:

@@ -149,7 +149,14 @@ class Prediction:
     # -- scores --------------------------------------------------------------------------------
 
     def log_prob(self, y: Any) -> np.ndarray:
-        """Log density ``(row,)`` of the mixture at targets ``y``, original units."""
+        """Log density ``(row,)`` of the mixture at some targets.
+
+        Args:
+            y: targets ``(row,)`` or ``(row, output)``, original units; classes by number.
+
+        Raises:
+            InputError: another shape, or a number that is no class.
+        """
         return self._scores(y).log_density
 
     def chain_log_prob(self, y: Any) -> np.ndarray:
@@ -159,6 +166,9 @@ class Prediction:
 
         Args:
             y: targets ``(row,)`` or ``(row, output)``.
+
+        Raises:
+            InputError: as :meth:`log_prob`.
         """
         return self._scores(y).of_chains
 
@@ -170,6 +180,9 @@ class Prediction:
 
         Args:
             y: targets ``(row,)``, original units.
+
+        Raises:
+            InputError: as :meth:`log_prob`.
         """
         return self._scores(y).pit
 
@@ -180,11 +193,11 @@ class Prediction:
             y: targets ``(row,)`` or ``(row, output)``, original units.
 
         Raises:
-            InputError: the targets are classes.
+            InputError: the targets are classes, or of another shape.
         """
         if self._classes:
             raise InputError("classes have no crps; choices: metrics.brier, metrics.nll")
-        y = np.asarray(y, float)
+        y = self._targets(y).astype(float)
         blocks = self._target_blocks()
         parts = [metrics.crps(draws, y[rows], per_row=True) for rows, draws, _ in blocks]
         return np.concatenate([np.atleast_1d(part) for part in parts])
@@ -240,8 +253,27 @@ class Prediction:
     def _moments(self) -> _Moments:
         return self._pass(None)[0]
 
-    def _scores(self, y: Any) -> _Scores:
+    def _targets(self, y: Any) -> np.ndarray:
+        """One for each predicted row, in the shape of the training targets."""
         y = np.asarray(y)
+        wanted = (self.rows, *self._posterior.y.shape[1:])
+        if y.shape == (*wanted, 1) and len(wanted) == 1:  # a column of one output
+            y = y[:, 0]
+        if y.shape != wanted or y.dtype.kind not in "biuf":
+            raise InputError(
+                f"y is of shape {y.shape} and type {y.dtype}: numbers of shape {wanted} are "
+                "needed, a target for each predicted row"
+            )
+        if self._classes:
+            assert self._posterior.data is not None
+            count = len(self._posterior.data.class_names)
+            wrong = y[~np.isin(y, np.arange(count))]
+            if wrong.size:
+                raise InputError(f"y = {wrong[0]} is no class; choices: 0 to {count - 1}")
+        return y
+
+    def _scores(self, y: Any) -> _Scores:
+        y = self._targets(y)
         if self._scored is None or self._scored[0] != y.tobytes():
             moments, scores = self._pass(y)
             assert scores is not None

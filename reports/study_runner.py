@@ -24,7 +24,7 @@ from bnnzoo.errors import InputError, OptionError, RunError, StorageError
 from bnnzoo.reports.formatting import seconds as seconds_text
 from bnnzoo.reports.study import Cell, Results, Study
 from bnnzoo.reports.study_workers import executor
-from bnnzoo.store import sweep, write_bytes
+from bnnzoo.store import alone, sweep, write_bytes
 
 __all__ = ["FORMAT", "StudyRun", "load_study", "run_study"]
 
@@ -307,35 +307,16 @@ def _opened(folder: Path, manifest: Mapping[str, Any]) -> Iterator[set[str]]:
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and holds no study: give another folder with --out")
-    try:
-        (folder / "cells").mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise StorageError(f"cannot write in {folder}: {error.strerror or error}") from None
-    try:
-        _lock(handle, folder)
+    with alone(folder):
+        try:
+            (folder / "cells").mkdir(exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot write in {folder}: {error.strerror or error}") from None
         for place in (folder, folder / "cells"):
             sweep(place)
         if earlier is None:
             write_bytes(folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
         yield {path.stem for path in (folder / "cells").glob("*.json")}
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, folder: Path) -> None:
-    """Refuse a folder that another process has; the lock goes with the process."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows: two studies in one folder are then not noticed
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise InputError(
-            f"another process is running a study in {folder}: wait for it, or give another "
-            "folder with --out"
-        ) from None
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:

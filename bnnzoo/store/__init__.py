@@ -6,6 +6,7 @@ either the old or the new file; everything is checked against its hash when it i
 reading runs no code and unpickles nothing.
 """
 
+from bnnzoo.store._alone import alone
 from bnnzoo.store._checkpoint import (
     load_checkpoint,
     load_ends,
@@ -22,6 +23,7 @@ from bnnzoo.store._tree import open_tree, read_tree, write_tree
 __all__ = [
     "FORMAT",
     "Stream",
+    "alone",
     "discard_unstarted",
     "file_hashes",
     "load_checkpoint",

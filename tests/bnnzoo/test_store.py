@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bnnzoo import store
-from bnnzoo.errors import CorruptRunError, RunError, RunExistsError, StorageError
+from bnnzoo.errors import CorruptRunError, InputError, RunError, RunExistsError, StorageError
 
 ROOT = Path(__file__).parents[2]
 SPEC = '[prior]\nname = "gaussian"\nstd = 1.0\n\n[inference]\nseed = 0\n'
@@ -318,3 +318,26 @@ def test_a_manifest_with_odd_entries_is_refused(run, files):
     store.write_manifest(run, {"state": "complete", "files": files})
     with pytest.raises(CorruptRunError, match=r"manifest\.json"):
         store.verify(run)
+
+
+# -- one at a time -------------------------------------------------------------------------------
+
+
+def test_who_comes_second_is_refused_until_the_first_is_done(tmp_path):
+    folder = tmp_path / "deep" / "run"
+    with store.alone(folder):
+        with pytest.raises(InputError, match="another process is at work in"), store.alone(folder):
+            pass
+        assert folder.is_dir(), "the first one's"
+    with store.alone(folder):
+        pass
+
+
+def test_what_was_made_goes_at_an_error_unless_it_holds_something(tmp_path):
+    with pytest.raises(ZeroDivisionError), store.alone(tmp_path / "deep" / "run"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "deep").exists()
+    with pytest.raises(ZeroDivisionError), store.alone(tmp_path / "deep" / "run"):
+        (tmp_path / "deep" / "run" / "kept").write_text("!")
+        raise ZeroDivisionError
+    assert (tmp_path / "deep" / "run" / "kept").exists()

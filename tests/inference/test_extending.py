@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import bnnzoo as bz
-from bnnzoo.inference import fitting
+from bnnzoo import store
+from bnnzoo.errors import CorruptRunError, InputError
+from bnnzoo.inference import extending, fitting
 
 SIZES = {"chains": 2, "warmup": 60, "progress": False}
 
@@ -51,7 +53,8 @@ def test_a_finished_run_goes_on_to_the_draws_of_a_longer_one(settings, data, tmp
     assert_identical(whole, bz.load_run(folder))
     assert done.metrics() == whole.metrics()
     assert done.manifest["gradients"] == whole.manifest["gradients"]
-    assert done.manifest["sampling_seconds"] > first.manifest["sampling_seconds"]
+    for name in ("sampling_seconds", "wall_seconds"):
+        assert done.manifest[name] > first.manifest[name]
     assert not (folder / "checkpoint").exists()
     assert bz.resume(folder, draws=170).origin == "reused"
     # And once more, over sites that were kept unconstrained.
@@ -116,3 +119,30 @@ def test_a_chain_that_turned_nan_does_not_go_on(data, tmp_path):
     (folder / "manifest.json").write_text(text, encoding="utf-8")
     with pytest.raises(bz.errors.RunError, match="chain 1 turned NaN"):
         bz.resume(folder, draws=60)
+
+
+def test_a_folder_that_another_process_writes_to_is_left_alone(data, tmp_path):
+    folder, sizes = tmp_path / "run", {**SIZES, "backend": "hmc", "draws": 20}
+    with store.alone(folder):
+        with pytest.raises(InputError, match="another process is at work in"):
+            bz.fit(model(), data, out=folder, **sizes)
+        assert list(folder.iterdir()) == []
+    bz.fit(model(), data, out=folder, **sizes)
+    with store.alone(folder):
+        # Who only reads is not in the way.
+        assert bz.fit(model(), data, out=folder, **sizes).origin == "reused"
+        assert bz.resume(folder, progress=False).origin == "reused"
+        with pytest.raises(InputError, match="another process is at work in"):
+            bz.resume(folder, draws=30, progress=False)
+    assert bz.resume(folder, draws=30, progress=False).tree["posterior"].sizes["draw"] == 30
+
+
+def test_checkpoints_that_lack_draws_are_seen(data, tmp_path):
+    folder, sizes = tmp_path / "run", {**SIZES, "backend": "hmc", "draws": 20}
+    bz.fit(model(), data, out=folder, **sizes)
+    run = bz.load_run(folder)
+    extending.reopen(run, 30)
+    arrays, meta = store.load_checkpoint(folder, "chain-1-piece-00000")
+    store.save_checkpoint(folder, "chain-1-piece-00000", {**arrays, "u": arrays["u"][:-3]}, meta)
+    with pytest.raises(CorruptRunError, match="of chain 1 hold 17 draws where they should hold 20"):
+        bz.resume(folder, progress=False)

@@ -134,7 +134,7 @@ def test_two_processes_do_not_write_to_one_folder(tmp_path):
         deadline = time.monotonic() + 120
         while not list(folder.glob("cells/*.json")) and time.monotonic() < deadline:
             time.sleep(0.01)
-        with pytest.raises(InputError, match="another process is running a study in"):
+        with pytest.raises(InputError, match="another process is at work in"):
             run(folder, "paper")
     finally:
         process.kill()

@@ -1,0 +1,49 @@
+"""Scores of a prediction take one target for each row, and nothing else."""
+
+import numpy as np
+import pytest
+
+import bnnzoo as bz
+from bnnzoo.errors import InputError
+
+X = np.random.default_rng(0).normal(size=(12, 2))
+SCORES = ("log_prob", "chain_log_prob", "pit")
+
+
+def prediction(y, task, **model):
+    data = bz.make_dataset(X, y, task=task)
+    made = bz.make_model(network_options={"widths": [2]}, **model)
+    return bz.fit(made, data, "map", chains=1, steps=10, progress=False).predict(X[:3])
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    return prediction(X[:, 0], "regression")
+
+
+@pytest.fixture(scope="module")
+def classes():
+    return prediction(np.arange(12) % 3, "classification", likelihood="categorical")
+
+
+def test_a_column_is_its_rows(numbers):
+    y = np.array([0.1, -0.2, 0.3])
+    for score in (*SCORES, "crps"):
+        whole, column = getattr(numbers, score)(y), getattr(numbers, score)(y[:, None])
+        np.testing.assert_array_equal(whole, column)
+
+
+@pytest.mark.parametrize("score", [*SCORES, "crps"])
+@pytest.mark.parametrize(
+    "y", [5.0, [1.0], [1.0, 2.0, 3.0, 4.0], np.ones((3, 2)), np.ones((1, 3)), ["a", "b", "c"]]
+)
+def test_another_shape_is_refused(numbers, score, y):
+    with pytest.raises(InputError, match=r"numbers of shape \(3,\) are needed, a target for each"):
+        getattr(numbers, score)(y)
+
+
+@pytest.mark.parametrize("wrong", [3, -1, 0.5, np.nan])
+def test_a_number_that_is_no_class_is_refused(classes, wrong):
+    assert np.isfinite(classes.log_prob([0, 1, 2])).all()
+    with pytest.raises(InputError, match=r"is no class; choices: 0 to 2"):
+        classes.log_prob([0, 1, wrong])
