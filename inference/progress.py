@@ -109,6 +109,8 @@ class ProgressBar:
 def through[T](items: Sequence[T], label: str, enabled: bool) -> Iterator[T]:
     """Items one by one, with a bar on a terminal, elsewhere with a line a minute.
 
+    The first counts for nothing in the time that is left: it compiles what the others run.
+
     Args:
         items: what is gone through.
         label: what is running.
@@ -118,11 +120,13 @@ def through[T](items: Sequence[T], label: str, enabled: bool) -> Iterator[T]:
     if enabled and console.is_terminal:
         yield from track(items, label, console=console, transient=True)
         return
-    begun = spoken = time.monotonic()
+    second = spoken = time.monotonic()
     for number, item in enumerate(items):
         now = time.monotonic()
-        if enabled and now - spoken >= LINE_SECONDS:
-            spoken, left = now, (now - begun) * (len(items) - number) / number
+        if number == 1:
+            second = now
+        elif enabled and number and now - spoken >= LINE_SECONDS:
+            spoken, left = now, (now - second) * (len(items) - number) / (number - 1)
             said = f"{label}: {number} of {len(items)}, about {_duration(left)} left"
             console.print(said, soft_wrap=True, highlight=False)
         yield item

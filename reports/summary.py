@@ -276,9 +276,9 @@ def _all_well(rows: Sequence[Row]) -> dict[str, Any]:
     known = [v for v in rhats if v is not None and not math.isnan(v)]
     if not known:
         return _entry("note", "No run's convergence could be judged.", rows)
-    subject = "Every run" if len(known) == len(rows) else "Every run that could be judged"
+    subject = "In every run" if len(known) == len(rows) else "In every run that could be judged"
     checks = (
-        f"{subject} passed its checks: R-hat of function values at most {number(max(known), 3)}, "
+        f"{subject} the chains agree: R-hat of function values at most {number(max(known), 3)}, "
         "no divergences" + ("." if any(r["flags"] for r in rows) else ", no chain flagged.")
     )
     over = [r for r in rows if r["convergence"]["state"] == "fair"]

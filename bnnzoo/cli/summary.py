@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from bnnzoo import registry
 from bnnzoo.cli.console import counted, facts, seconds
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ def warnings_of(run: Run, found: dict[str, Any]) -> list[str]:
             f"not converged: R-hat of function values is {found['rhat']:.2f}, "
             f"above {found['limit']}"
         )
+    if found["few"]:
+        lines.append(
+            f"few draws: {found['ess']:,.0f} effective ones of function values, fewer than "
+            f"{found['fewest']}; go on with: bnnzoo resume {run.path} --draws NUMBER"
+        )
     if found["divergences"]:
         sizes = run.tree["posterior"].sizes
         total = f"{found['divergences']:,} of {sizes['chain'] * sizes['draw']:,}"
@@ -119,7 +125,7 @@ def warnings_of(run: Run, found: dict[str, Any]) -> list[str]:
 
 def convergence(run: Run) -> dict[str, Any]:
     """Worst R-hat and effective draws of function values, and the number of divergences."""
-    from bnnzoo.reports.diagnostics import RHAT_BAD, diagnose
+    from bnnzoo.reports.diagnostics import ESS_LOW, RHAT_BAD, diagnose
 
     diagnosed = diagnose(run.tree)
     function = diagnosed["function"]
@@ -127,9 +133,14 @@ def convergence(run: Run) -> dict[str, Any]:
     def known(value: float | None) -> float | None:
         return None if value is None or value != value else float(value)
 
+    ess = known(function["worst_ess"])
+    family = registry.get("backends", run.spec.inference.backend).card.tags["family"]
     return {
         "rhat": known(function["worst_rhat"]),
-        "ess": known(function["worst_ess"]),
+        "ess": ess,
+        # Of chains alone: how many draws an approximation gave says nothing of it.
+        "few": ess is not None and ess < ESS_LOW and family in ("mcmc", "sgmcmc"),
+        "fewest": ESS_LOW,
         "limit": RHAT_BAD,
         "divergences": diagnosed["divergences"],
     }

@@ -88,3 +88,11 @@ def test_a_run_tells_of_every_step_and_gradient(monkeypatch, capfd):
     assert re.search(
         r"nuts: 140 of 140 steps, .*gradients/s, about 0 s left", capfd.readouterr().err
     )
+
+
+def test_what_compiles_counts_for_nothing_in_the_time_that_is_left(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    for number in progress.through(range(5), "tune", True):
+        now[0] += 100.0 if number == 0 else 10.0
+    assert capsys.readouterr().err == "tune: 2 of 5, about 30 s left\n"
