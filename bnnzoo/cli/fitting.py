@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bnnzoo import registry
 from bnnzoo.cli import options as o
 from bnnzoo.cli.console import Json, console, counted, facts, print_json
 from bnnzoo.cli.summary import describe_run, show_run
@@ -170,6 +171,17 @@ def drop_chains(
         console().print(f"Wrote {left.path}")
 
 
+def _sizes(inference: InferenceSpec) -> str:
+    """How much will be done, in the words of samplers or of optimisers."""
+    family = registry.get("backends", inference.backend).card.tags["family"]
+    draws = counted(inference.draws, "draw")
+    if family in ("mcmc", "sgmcmc", "smc"):
+        chains = counted(inference.chains, "chain")
+        return f"{chains} of {draws} after {inference.warmup:,} warm-up steps"
+    steps = f" of {inference.warmup:,} optimisation steps" if inference.warmup else ""
+    return f"{counted(inference.chains, 'restart')}{steps}, {draws} of each"
+
+
 def _announce(planned: Plan, folder: Path, before: str) -> None:
     """What will be done, and what was noticed of the data, before it starts."""
     data, inference = planned.data, planned.spec.inference
@@ -182,12 +194,7 @@ def _announce(planned: Plan, folder: Path, before: str) -> None:
     lines = [
         ("data", f"{data.name}: {rows}, {test}, {features}, {data.task}"),
         ("model", _label(planned.model)),
-        (
-            "run",
-            f"{inference.backend}: {counted(inference.chains, 'chain')} of "
-            f"{counted(inference.draws, 'draw')} after {inference.warmup:,} warm-up steps, "
-            f"{temperature}",
-        ),
+        ("run", f"{inference.backend}: {_sizes(inference)}, {temperature}"),
         *_layout(inference),
         ("folder", str(folder)),
     ]
