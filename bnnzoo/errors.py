@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -22,8 +22,10 @@ __all__ = [
     "StorageError",
     "TemperatureError",
     "UnknownNameError",
+    "brief",
     "hint",
     "hint_file",
+    "listed",
     "nearest",
     "setting",
     "written_as",
@@ -92,8 +94,24 @@ class DataWarning(UserWarning):
     """What a user should know of a data set that can be modelled, such as a constant column."""
 
 
-def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+def brief(value: object) -> str:
+    """What was given, on one line and not too long: whatever it is, an error stays one line.
+
+    Args:
+        value: anything; arrays, frames and data sets write themselves over many lines.
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else text[:_LONGEST].rstrip() + "..."
+
+
+_LONGEST = 80
+"""Characters of a value that is shown."""
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.55) -> str | None:
     """The known name closest to ``name``, or None where nothing is close.
+
+    Dashes in front do not count: all options of a command share them.
 
     Args:
         name: what was given.
@@ -103,8 +121,9 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
     Returns:
         The best match by ``difflib``'s similarity, ignoring case, or None.
     """
-    by_lower = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    by_lower = {k.lower().lstrip("-"): k for k in known}
+    given = name.lower().lstrip("-")
+    found = difflib.get_close_matches(given, by_lower, n=1, cutoff=cutoff)
     return by_lower[found[0]] if found else None
 
 
@@ -124,8 +143,20 @@ def hint(name: str, known: Iterable[str], limit: int = 12) -> str:
     meant = f"; did you mean {best!r}?" if best else ""
     if not choices:
         return meant
-    listed = ", ".join(choices[:limit]) + (", ..." if len(choices) > limit else "")
-    return f"{meant} (choices: {listed})" if meant else f"; choices: {listed}"
+    there = listed(choices, limit)
+    return f"{meant} (choices: {there})" if meant else f"; choices: {there}"
+
+
+def listed(choices: Sequence[str], limit: int = 12) -> str:
+    """The first of several choices: ``gaussian, laplace, ...``.
+
+    Alone it is for values of data, where a value that is spelt alike is another value.
+
+    Args:
+        choices: in the order in which they are to stand.
+        limit: how many to list at most.
+    """
+    return ", ".join(choices[:limit]) + (", ..." if len(choices) > limit else "")
 
 
 def hint_file(path: Path, beside: Iterable[str]) -> str:

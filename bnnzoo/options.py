@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bnnzoo.errors import OptionError, hint
+from bnnzoo.errors import OptionError, brief, hint
 
 __all__ = ["Count", "Finite", "Fraction", "NoOptions", "Options", "Positive", "parse_options"]
 
@@ -97,4 +97,4 @@ def _one_line(error: ValidationError, where: str, given: Mapping[str, Any]) -> s
         return f"{path} is required"
     if first["type"] == "extra_forbidden":
         return f"unknown option {path}"
-    return f"{path} = {first['input']!r}: {message}"
+    return f"{path} = {brief(first['input'])}: {message}"

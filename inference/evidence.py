@@ -22,6 +22,7 @@ from bnnzoo.inference.precision import begin, precision
 from bnnzoo.inference.prior_checks import check_drawable, check_normalised
 from bnnzoo.inference.programs import make_room
 from bnnzoo.inference.run import external_hash
+from bnnzoo.models.arguments import check_data
 from bnnzoo.models.handwritten import as_model
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.specs import Component
@@ -224,6 +225,7 @@ def log_evidence(
             or one the method cannot treat, or an option that does not exist.
         RunError: the estimate could not be computed.
     """
+    check_data(data, model)
     for line in data.warnings:
         warnings.warn(line, DataWarning, stacklevel=2)
     return Job(model, data, method, dtype, options).run(seed)

@@ -40,6 +40,7 @@ from bnnzoo.inference.run import (
 )
 from bnnzoo.inference.tree import build_tree, site_draws
 from bnnzoo.inference.virial import virial_flags
+from bnnzoo.models.arguments import check_data
 from bnnzoo.models.handwritten import as_model
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import parse_options
@@ -99,6 +100,7 @@ def fit(
         StorageError: ``out`` cannot be written.
         RunError: no draw could be made.
     """
+    check_data(data, model)
     make_room()
     settings = {
         "backend": backend,

@@ -19,6 +19,7 @@ from bnnzoo.errors import InputError, OptionError, hint
 from bnnzoo.inference import matching
 from bnnzoo.inference.fitted_prior import save_model, with_prior
 from bnnzoo.inference.fitted_process import FittedProcess, fit_process
+from bnnzoo.models.arguments import check_data
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.likelihoods.gaussian import Gaussian
 from bnnzoo.models.model import Model
@@ -149,6 +150,7 @@ def match_prior(
 
     Source: Tran et al. (2022), sec. 4 and algorithm 1, for ``wasserstein``.
     """
+    check_data(data, model)
     _choice("variant", variant, get_args(Variant))
     _choice("measure", measure, tuple(TRAINING_SHARE))
     method = _method(variant, method)

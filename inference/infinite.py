@@ -16,6 +16,7 @@ from bnnzoo.inference.gaussian_process import (
     ProcessPrediction,
     StudentTProcess,
 )
+from bnnzoo.models.arguments import check_data
 from bnnzoo.models.ends import chosen
 from bnnzoo.models.infinite.nngp import kernel_of, skeleton_of, variances_of
 from bnnzoo.models.infinite.partner_cnn import CNNPartner
@@ -67,6 +68,7 @@ class InfiniteNetwork:
         scale_mixture: tuple[float, float] | str | None = None,
         approximate_inputs: bool = False,
     ) -> None:
+        check_data(data, model)
         shape = tuple(data.x.shape[1:])
         if scale_mixture == "prior":
             model, scale_mixture = _without_mixture(model, data)

@@ -17,6 +17,7 @@ from bnnzoo.inference import kept
 from bnnzoo.inference.environment import describe_data, device, now, versions
 from bnnzoo.inference.evidence import Evidence, Job
 from bnnzoo.inference.progress import through
+from bnnzoo.models.arguments import check_data
 from bnnzoo.models.handwritten import as_model
 from bnnzoo.models.model import build_model
 from bnnzoo.specs import spec_from_tree
@@ -208,6 +209,7 @@ def select(
         RunError: no evidence could be computed.
     """
     begun = time.perf_counter()
+    check_data(data, models)
     named = _named(models)
     methods = _methods(named, method)
     weights = _weights(named, prior_probabilities)

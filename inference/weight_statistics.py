@@ -16,6 +16,7 @@ from bnnzoo.inference import weight_fits as fits
 from bnnzoo.inference.fitted_prior import save_model, with_prior
 from bnnzoo.inference.trained_weights import Optimiser, Trained, train_networks
 from bnnzoo.inference.weight_bootstrap import OUTER, IntervalEstimate, draw_counts, estimate
+from bnnzoo.models.arguments import check_data
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.model import Model
 from bnnzoo.models.parameters import ParameterInfo
@@ -169,6 +170,7 @@ def weight_statistics(
 
     Source: Fortuin et al. (2022), Bayesian Neural Network Priors Revisited, sec. 3.
     """
+    check_data(data, model)
     if optimiser not in get_args(Optimiser):
         raise OptionError(f"optimiser = {optimiser!r}{hint(optimiser, get_args(Optimiser))}")
     chosen: Optimiser = "sgd" if optimiser == "sgd" else "adam"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from bnnzoo.errors import InputError
+from bnnzoo.errors import InputError, brief
 from bnnzoo.specs import Component, RunSpec
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def as_model(model: Any) -> Model | HandwrittenModel:
         return model
     if not callable(model):
         raise InputError(
-            f"model {model!r}: one from make_model or load_model is needed, or a NumPyro model "
-            "(x, y=None)"
+            f"model = {brief(model)}: one from make_model or load_model is needed, or a NumPyro "
+            "model (x, y=None)"
         )
     return HandwrittenModel(model)
 

@@ -13,7 +13,8 @@ from jax import Array
 from jaxtyping import Float
 
 from bnnzoo import registry
-from bnnzoo.errors import InputError, hint, setting
+from bnnzoo.errors import InputError, OptionError, brief, hint, setting
+from bnnzoo.models.arguments import check_data
 from bnnzoo.models.augmentation import Augmentation
 from bnnzoo.models.handwritten import source_hash
 from bnnzoo.models.likelihood import Likelihood
@@ -101,9 +102,10 @@ class Model:
             data: the data set.
 
         Raises:
-            InputError: the likelihood is for another task or number of outputs, or a prior rule
-                matches no parameter.
+            InputError: no data set, a likelihood for another task or number of outputs, or a prior
+                rule that matches no parameter.
         """
+        check_data(data)
         if data.task != self.likelihood.task:
             allowed = registry.list_names("likelihoods", task=data.task)
             counts = data.task == "classification" and all(c.isdigit() for c in data.class_names)
@@ -258,19 +260,28 @@ def make_model(
         UnknownNameError: no such part, with the nearest one.
         OptionError: an option that does not exist or a value that is not allowed.
     """
-    factory = None if isinstance(network, str) else network
+    factory = network if callable(network) else None
+    named = network if factory is None else getattr(network, "__name__", type(network).__name__)
     spec = RunSpec(
-        network=Component(
-            name=network
-            if isinstance(network, str)
-            else getattr(network, "__name__", type(network).__name__),
-            options=dict(network_options or {}),
-        ),
-        prior=Component(name=prior, options=dict(prior_options or {})),
-        likelihood=Component(name=likelihood, options=dict(likelihood_options or {})),
-        augmentation=Component(name=augmentation, options=dict(augmentation_options or {})),
+        network=_component("network", named, network_options),
+        prior=_component("prior", prior, prior_options),
+        likelihood=_component("likelihood", likelihood, likelihood_options),
+        augmentation=_component("augmentation", augmentation, augmentation_options),
     )
     return build_model(spec, factory)
+
+
+def _component(part: str, name: Any, options: Any) -> Component:
+    """A part as :func:`make_model` takes it; raises ``OptionError`` for another type."""
+    if not isinstance(name, str | None):
+        names = registry.list_names(f"{part}s")
+        raise OptionError(f"{part} = {brief(name)}: a name is needed{hint('', names)}")
+    if not isinstance(options, Mapping | None):
+        raise OptionError(
+            f"{part}_options = {brief(options)}: options by name are needed, as "
+            f"{part}_options={{'OPTION': VALUE}}; bnnzoo.describe('{part}s', NAME) lists them"
+        )
+    return Component(name=name, options=dict(options or {}))
 
 
 def build_model(spec: RunSpec, factory: Factory | None = None) -> Model:

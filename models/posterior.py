@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from bnnzoo.errors import InputError, TemperatureError
 from bnnzoo.models import row_blocks, row_terms, score, tempering
+from bnnzoo.models.arguments import check_data
 from bnnzoo.models.handwritten import HandwrittenModel, as_model
 from bnnzoo.models.layout import find_sites, site_shapes
 from bnnzoo.models.network import BoundNetwork
@@ -67,7 +68,7 @@ class Posterior:
     Raises:
         TemperatureError: a temperature that is not a positive number, a tempered prior that is
             improper, or a conditional prior with no known normaliser at T != 1.
-        InputError: a model that does not fit the data.
+        InputError: data that are no data set, or a model that does not fit them.
     """
 
     padding: int = 0
@@ -80,6 +81,7 @@ class Posterior:
         posterior_temperature: float = 1.0,
         likelihood_temperature: float = 1.0,
     ) -> None:
+        check_data(data, model)
         tempering.check_temperature("posterior_temperature", posterior_temperature)
         tempering.check_temperature("likelihood_temperature", likelihood_temperature)
         self.model = as_model(model).bind(data)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bnnzoo.errors import InputError
+from bnnzoo.errors import InputError, brief
 from bnnzoo.reports.evidence import ReportEvidence, ReportSelection, data_of
 from bnnzoo.reports.runs import ReportRun
 from bnnzoo.reports.settings import settings
@@ -25,6 +26,16 @@ class Group:
     data: Mapping[str, Any]
     runs: list[ReportRun] = field(default_factory=list)
     evidences: list[ReportEvidence | ReportSelection] = field(default_factory=list)
+
+
+def as_list(runs: Any) -> list[Any]:
+    """What a report was given as a list; a run, evidence or selection may come without one.
+
+    Args:
+        runs: one thing or several.
+    """
+    alone = isinstance(runs, str | os.PathLike) or not isinstance(runs, Iterable)
+    return [runs] if alone else list(runs)
 
 
 def gather(items: Iterable[Any]) -> list[Group]:
@@ -48,8 +59,8 @@ def gather(items: Iterable[Any]) -> list[Group]:
             groups.setdefault(str(data["hash"]), Group(data)).runs.append(item)
         else:
             raise InputError(
-                f"a report takes runs, evidences and selections, not {item!r}: read files with "
-                "load_run or load_evidence"
+                f"a report takes runs, evidences and selections, not {brief(item)}: read files "
+                "with load_run or load_evidence"
             )
     return sorted(groups.values(), key=lambda one: not one.runs)
 

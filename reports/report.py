@@ -19,7 +19,7 @@ from bnnzoo.reports.diagnostics import diagnose, state_of
 from bnnzoo.reports.evidence import evidence_panel
 from bnnzoo.reports.foreign import Foreign, foreign_rows, separation
 from bnnzoo.reports.formatting import digits_for, listed
-from bnnzoo.reports.gathering import empty_block, gather
+from bnnzoo.reports.gathering import as_list, empty_block, gather
 from bnnzoo.reports.over_splits import split_panels
 from bnnzoo.reports.pictures import SEEN, picture
 from bnnzoo.reports.runs import ReportRun, assign_glyphs, facts, short_labels
@@ -33,7 +33,7 @@ FORMAT = 2
 
 
 def write_report(
-    runs: Sequence[Any],
+    runs: Any,
     path: str | Path,
     *,
     title: str | None = None,
@@ -43,8 +43,8 @@ def write_report(
     """Write a page that compares runs, with the same content as Markdown and JSON beside it.
 
     Args:
-        runs: one or more runs, evidences and selections, on one data set or several; only those on
-            the same data (by hash) are compared with each other.
+        runs: a run, an evidence or a selection, or several in a list, on one data set or several;
+            only those on the same data (by hash) are compared with each other.
         path: of the HTML page; ``.md`` and ``.json`` of the same name are written beside it, and
             missing folders are made.
         title: of the page.
@@ -57,12 +57,12 @@ def write_report(
 
     Raises:
         InputError: there are no runs, one of them is something else, ``path`` is a folder or
-            ends as another format does, or ``ood`` is what a run was fitted to.
+            ends otherwise than the format, or ``ood`` is what a run was fitted to.
         DataError: ``ood`` has other features than a run.
         OptionError: no such format.
         StorageError: the files cannot be written; none of them is then left behind.
     """
-    runs = list(runs)
+    runs = as_list(runs)
     if not runs:
         raise InputError("a report needs at least one run; none was given")
     target = check_target(path, format)

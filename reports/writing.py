@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bnnzoo.errors import InputError, OptionError, StorageError, hint
+from bnnzoo.errors import InputError, OptionError, StorageError, brief, hint
 from bnnzoo.reports import rendering
 
 FORMATS: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -28,9 +28,11 @@ def check_target(path: str | Path, format: str | None = None) -> Path:
         format: of the one file; None for a page with the others beside it.
 
     Raises:
-        InputError: a folder, or an ending that is of another format.
+        InputError: a folder, or an ending that is not the format's.
         OptionError: no such format.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path = {brief(path)}: the name of a file is needed, as report.html")
     path = Path(path)
     if format is not None and format not in FORMATS:
         raise OptionError(f"format = {format!r}{hint(format, FORMATS)}")
@@ -46,6 +48,11 @@ def check_target(path: str | Path, format: str | None = None) -> Path:
                 "Markdown and JSON are written beside it, or alone by format"
             )
         raise InputError(f"{path} is not named as {format}; give a name such as {name}")
+    if path.suffix.lower() not in ("", name.suffix):
+        every = ", ".join(f".{one}" for one in FORMATS)
+        raise InputError(
+            f"{path} ends in {path.suffix}, and a report in {every}; give a name such as {name}"
+        )
     return path
 
 

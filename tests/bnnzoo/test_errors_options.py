@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from bnnzoo import errors
-from bnnzoo.errors import BnnzooError, OptionError, UnknownNameError, hint, hint_file, nearest
+from bnnzoo.errors import (
+    BnnzooError,
+    OptionError,
+    UnknownNameError,
+    brief,
+    hint,
+    hint_file,
+    nearest,
+)
 from bnnzoo.options import Count, Finite, Fraction, Options, Positive, parse_options
 
 NAN, INF = float("nan"), float("inf")
@@ -59,6 +67,8 @@ def test_input_errors_are_value_errors_and_storage_errors_are_os_errors():
         ("stundet-t", "student-t"),
         ("zzz", None),
         ("", None),
+        ("place", "laplace"),
+        ("aus", None),  # half of it is the same, and that is chance
     ],
 )
 def test_nearest_forgives_a_typing_error(given_name, expected):
@@ -70,6 +80,24 @@ def test_a_valid_name_is_its_own_nearest(known, data):
     name = data.draw(st.sampled_from(sorted(known)))
     assert nearest(name, known) == name
     assert repr(name) in hint(name, known)
+
+
+def test_dashes_in_front_of_an_option_are_no_likeness():
+    assert nearest("--prior", ["--no-progress", "--groups"]) is None
+    assert nearest("--no-progres", ["--no-progress", "--groups"]) == "--no-progress"
+    assert nearest("--tpyes", ["--type"]) == "--type"
+
+
+def test_a_value_of_many_lines_is_shown_on_one():
+    assert brief(3) == "3" and brief("a b") == "'a b'"
+    long = brief("x" * 500 + "\n")
+    assert len(long) < 100 and long.endswith("...")
+    table = [[float(i + j) for i in range(9)] for j in range(99)]
+    with pytest.raises(
+        OptionError, match=r"^prior\.std = \[\[0\.0, .*\.\.\.: should be a num"
+    ) as caught:
+        parse_options(Knobs, {"std": table}, "prior")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 150
 
 
 def test_hint_lists_the_choices_up_to_a_limit():

@@ -380,6 +380,16 @@ def test_a_parameter_that_cannot_be_used_is_one_clear_line(settings, error, text
     assert "\n" not in str(raised.value) and not hasattr(model, "run_")
 
 
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [(95.0, "; 95 % is 0.95"), (-0.1, ""), (1000.0, ""), (float("nan"), "")],
+)
+def test_a_level_that_is_none_is_named(regressor, level, said):
+    with pytest.raises(InputError) as raised:
+        regressor.predict_interval(line()[0], level=level)
+    assert str(raised.value) == f"level = {level}: a number between 0 and 1 is needed{said}"
+
+
 def test_odd_data_are_said_once():
     x, y = line()
     x[:, 1] = 7

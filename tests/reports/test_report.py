@@ -253,6 +253,19 @@ def test_no_runs_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_one_run_needs_no_list(fakes, tmp_path):
+    write_report(fakes.fake_run(), tmp_path / "report.html")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("given", ["runs/a", Path("runs/a"), 3, np.ones((30, 30))])
+def test_what_is_no_run_is_one_clear_line(given, tmp_path):
+    with pytest.raises(InputError, match="a report takes runs") as caught:
+        write_report(given, tmp_path / "report.html")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_or_a_companion_is_refused_as_the_page(fakes, tmp_path):
     with pytest.raises(InputError, match="is a folder"):
         write_report([fakes.fake_run()], tmp_path)
@@ -310,6 +323,13 @@ def test_one_format_alone(fakes, tmp_path, name):
         ("r.html", "md", r"is not named as md; give a name such as .*r\.md"),
         ("r.json", "html", r"is not named as html; give a name such as .*r\.html"),
         ("r.html", "markdown", r"format = 'markdown'.*choices: html, json, md"),
+        (
+            "r.pdf",
+            None,
+            r"r\.pdf ends in \.pdf, and a report in \.html, \.md, \.json; give .*r\.html",
+        ),
+        ("run.2", None, r"run\.2 ends in \.2, "),
+        ("r.txt", "md", r"r\.txt ends in \.txt, .* give a name such as .*r\.md"),
         ("", "json", r"is a folder; give the page a name, such as .*report\.json"),
     ],
 )
