@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from bnnzoo import registry
 from bnnzoo.errors import InputError, OptionError, hint
 from bnnzoo.models.model import Model, build_model
 from bnnzoo.specs import MODEL_PARTS, spec_from_tree
 
 SHAPE = ("network.width", "network.depth")
 """Axes that together make ``network.widths``: units of a hidden layer, and their number."""
+
+DEFAULTS = {"network": "mlp", "prior": "gaussian", "likelihood": "gaussian"}
+"""Parts of a model that names none."""
 
 
 def model_grid(
@@ -23,7 +27,7 @@ def model_grid(
     Args:
         axes: values by place, such as ``{"network.activation": ["tanh", "relu"],
             "prior.std": [0.5, 2.0], "prior.name": ["gaussian", "laplace"]}``; ``network.width`` and
-            ``network.depth`` stand for equal hidden layers.
+            ``network.depth`` stand for equal hidden layers where a network lists its layers.
         base: what all have in common, as sections of a TOML file: ``{"network": {"name": "mlp"},
             "likelihood": {"name": "categorical"}}``.
 
@@ -41,8 +45,54 @@ def model_grid(
     for combination in itertools.product(*values):
         chosen = dict(zip(axes, combination, strict=True))
         name = ", ".join(f"{_short(place, axes)} {_text(v)}" for place, v in chosen.items())
-        made[name] = build_model(spec_from_tree(_tree(base or {}, chosen)))
+        tree = _tree(base or {}, chosen)
+        for place, given in axes.items():
+            _check_option(place, list(given), tree)
+        made[name] = build_model(spec_from_tree(tree))
     return made
+
+
+def _entry(section: str, tree: Mapping[str, Any]) -> registry.Entry | None:
+    """What a section names; None for nothing, and for what building the model will refuse."""
+    name = tree.get(section, {}).get("name", DEFAULTS.get(section))
+    kind = f"{section}s"
+    return registry.get(kind, name) if name in registry.list_names(kind) else None
+
+
+def _has_widths(tree: Mapping[str, Any]) -> bool:
+    """Whether the network lists its hidden layers; others may have a width of their own."""
+    entry = _entry("network", tree)
+    return entry is not None and "widths" in entry.options.model_fields
+
+
+def _check_option(place: str, given: list[Any], tree: Mapping[str, Any]) -> None:
+    """Raise where an axis is no option of its part, or where its values should be lists."""
+    section, _, option = place.partition(".")
+    entry = _entry(section, tree)
+    if option == "name" or entry is None:
+        return
+    known = set(entry.options.model_fields)
+    if section == "network" and _has_widths(tree):
+        known |= {shape.partition(".")[2] for shape in SHAPE}
+    if option not in known:
+        owner = f"{section} {entry.card.name!r}"
+        raise OptionError(f"unknown option grid.{place} of {owner}{hint(option, known)}")
+    if any(isinstance(value, list | tuple) for value in given):
+        return
+    if _fits(entry, option, given) and not _fits(entry, option, given[0]):
+        lists = [[value] for value in given]
+        equal = f", and network.width={given} varies equal layers" if "widths" in place else ""
+        raise OptionError(
+            f"grid.{place} = {given}: each value should be a list, as {place}={lists}{equal}"
+        )
+
+
+def _fits(entry: registry.Entry, option: str, value: Any) -> bool:
+    try:
+        entry.parse({option: value})
+    except OptionError:
+        return False
+    return True
 
 
 def _values(place: str, given: Any) -> list[Any]:
@@ -63,7 +113,10 @@ def _tree(
         if place not in SHAPE:
             section, _, option = place.partition(".")
             tree.setdefault(section, {})[option] = value
-    if any(place in chosen for place in SHAPE):
+    shape = [place for place in SHAPE if place in chosen]
+    if shape and not _has_widths(tree):
+        tree.setdefault("network", {}).update({p.partition(".")[2]: chosen[p] for p in shape})
+    elif shape:
         network = tree.setdefault("network", {})
         common = network.get("widths", [50])
         width = chosen.get("network.width", common[0] if common else 50)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from jax.typing import ArrayLike
@@ -353,15 +352,7 @@ class Posterior:
                 f"posterior_temperature = {T:g}: the conditional prior of site {unknown[0]!r} has "
                 "no known normaliser once tempered; only T = 1 is defined for this model"
             )
-        # At T = 1 as well, where nothing is improper: another temperature then compiles nothing.
-        for name, margins in jax.device_get(tempering.margins(self)).items():
-            # The origin first. Elsewhere another site may overflow, which says nothing of this one.
-            if T != 1.0 and (not margins[0] > 0 or np.nanmin(margins) <= 0):
-                where = "" if not margins[0] > 0 else " for some values of the sites it depends on"
-                raise TemperatureError(
-                    f"posterior_temperature = {T:g}: the tempered prior of site {name!r} is "
-                    f"improper{where} (a Student-t needs T < df + 1, a Gamma shape > 1 - T)"
-                )
+        tempering.check_proper(self)
 
     # -- pieces ------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ proper (positive: it exists).
 
 from __future__ import annotations
 
+import copy
 import math
 import numbers
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
@@ -218,6 +220,48 @@ def margins(posterior: Posterior) -> dict[str, Array]:
         return {name: margin(fn, T) for name, fn in posterior._score(u).fns.items()}
 
     return jax.vmap(at)(points)
+
+
+def check_proper(posterior: Posterior) -> None:
+    """Raise ``TemperatureError`` where a tempered prior is improper, and say which T are needed.
+
+    At T = 1 it computes the margins as well, where nothing is improper: another temperature then
+    compiles nothing.
+    """
+    T = posterior.posterior_temperature
+    for name, of in jax.device_get(margins(posterior)).items():
+        # The origin first. Elsewhere another site may overflow, which says nothing of this one.
+        if T == 1.0 or (of[0] > 0 and not np.nanmin(of) <= 0):
+            continue
+        said = f"posterior_temperature = {T:g}: the tempered prior of site {name!r} is improper"
+        if not of[0] <= 0:  # not there, or there it cannot be told
+            where = " for some values of the sites it depends on" if of[0] > 0 else ""
+            rules = "a Student-t needs T < df + 1, a Gamma shape > 1 - T"
+            raise TemperatureError(f"{said}{where} ({rules})")
+        needed = f"T {'<' if T > 1 else '>'} {_edge(posterior):.4g}"
+        raise TemperatureError(f"{said}; the priors of this model need {needed}")
+
+
+def _edge(posterior: Posterior) -> float:
+    """Between T = 1 and an improper one, the temperature where the first prior becomes improper.
+
+    Margins are concave in 1/T, so that there is one such temperature on the way.
+    """
+    proper, improper = 0.0, math.log(posterior.posterior_temperature)
+    at = copy.copy(posterior)
+    for _ in range(HALVINGS):
+        middle = (proper + improper) / 2
+        at.posterior_temperature = math.exp(middle)
+        found = jax.device_get(margins(at)).values()
+        if any(of[0] <= 0 for of in found):
+            improper = middle
+        else:
+            proper = middle
+    return math.exp(improper)
+
+
+HALVINGS = 24
+"""Of the way between temperatures: what is left is below single precision."""
 
 
 def is_gaussian(d: dist.Distribution) -> bool:

@@ -144,7 +144,7 @@ def _known(name: str, records: Sequence[Mapping[str, Any]]) -> str:
     names = {key for record in records for key in (*FIELDS, *record["metrics"])}
     settings = {key for record in records for key in record["settings"]}
     if records and name not in names | settings:
-        choices = names if "." not in name else settings
+        choices = {*NAMES, *names} if "." not in name else settings
         raise UnknownNameError("name", name, choices)
     return name
 

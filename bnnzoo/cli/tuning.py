@@ -20,6 +20,7 @@ def tune(
     task: o.TaskFlag = None,
     model: o.ModelFlag = None,
     network: o.NetworkFlag = None,
+    prior: o.PriorFlag = None,
     likelihood: o.LikelihoodFlag = None,
     method: Annotated[
         str, typer.Option(help="A name of `bnnzoo list tuners`.", metavar="NAME")

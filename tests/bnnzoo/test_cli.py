@@ -415,6 +415,11 @@ def test_advice_on_an_estimate_names_the_section_that_has_the_option():
         (("report", "kept.json"), "cannot read kept.json: no such file"),
         (("select", "--dataset", "gap", "--grid", "prior.std"), "write SECTION.OPTION"),
         (("select", "--dataset", "gap", "--grid", "prior.stdd=[1,2]"), "did you mean 'std'"),
+        (("tune", "--dataset", "gap", "--prior", "laplace"), "no Gaussian of fixed width"),
+        (
+            ("match-prior", "--dataset", "gap", "--prior", "laplace"),
+            "of bnnzoo match-prior; choices",
+        ),
     ],
 )
 def test_evidence_and_selection_refuse(capfd, arguments, said):

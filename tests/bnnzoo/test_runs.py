@@ -100,6 +100,7 @@ def test_a_missing_score_stays_last_either_way(tmp_path, capsys):
         (("--sort", "nlll"), "unknown name 'nlll'; did you mean 'nll'?"),
         (("--where", "backnd=nuts"), "unknown name 'backnd'; did you mean 'backend'?"),
         (("--where", "prior.sd=1"), "unknown name 'prior.sd'; did you mean 'prior.std'?"),
+        (("--where", "Q=1"), "unknown name 'Q'; choices: L, T, "),
         (("--where", "backend"), "--where backend: write NAME=VALUE"),
     ],
 )

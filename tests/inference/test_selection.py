@@ -147,6 +147,15 @@ def test_a_grid_is_every_combination():
     assert spec.prior.name == "laplace"
 
 
+def test_a_network_with_a_width_of_its_own_is_varied_by_it():
+    axes = {"network.width": [8, 16], "network.depth": [1, 2]}
+    models = bz.model_grid(axes, {"network": {"name": "transformer"}})
+    sizes = [
+        (m.spec.network.options["width"], m.spec.network.options["depth"]) for m in models.values()
+    ]
+    assert sizes == [(8, 1), (8, 2), (16, 1), (16, 2)]
+
+
 @pytest.mark.parametrize(
     ("axes", "said"),
     [
@@ -156,6 +165,16 @@ def test_a_grid_is_every_combination():
         ({"network.width": [0]}, "a whole number above zero"),
         ({"width": [10]}, "did you mean 'network.width'"),
         ({"network.activation": ["tan"]}, "activation = 'tan'"),
+        (
+            {"network.widht": [10]},
+            r"did you mean 'width'\? \(choices: .* depth, .* width, widths\)",
+        ),
+        (
+            {"network.widths": [10, 20]},
+            r"each value should be a list, as network\.widths=\[\[10\], \[20\]\], and "
+            r"network\.width=\[10, 20\] varies",
+        ),
+        ({"network.name": ["cnn"], "network.width": [3]}, r"grid\.network\.width of network 'cnn'"),
         ({"prior.name": ["gausian"]}, "did you mean 'gaussian'"),
     ],
 )

@@ -307,8 +307,10 @@ def test_a_conditional_prior_without_a_rule_is_refused_unless_t_is_one(unknown):
 @pytest.mark.parametrize(
     ("T", "model", "words"),
     [
-        (1.5, with_weights(lambda _: dist.StudentT(0.2)), r"is improper \("),
-        (0.2, with_weights(lambda _: dist.Chi2(1.0)), r"is improper \("),
+        (1.5, with_weights(lambda _: dist.StudentT(0.2)), r"is improper; .* need T < 1.2$"),
+        (8.0, with_weights(lambda _: dist.StudentT(5.0)), r"is improper; .* need T < 6$"),
+        (0.2, with_weights(lambda _: dist.Chi2(1.0)), r"is improper; .* need T > 0.5$"),
+        (99.0, with_weights(lambda _: dist.Cauchy()), r"is improper; .* need T < 2$"),
         (1.5, with_weights(dist.StudentT, dist.Gamma(2.0, 1.0)), "is improper for some values"),
         (
             0.5,
@@ -327,7 +329,7 @@ def test_nothing_is_improper_at_one():
     """Not even a margin that cannot be computed at the origin."""
     model = with_weights(lambda h: dist.Gamma(jnp.sqrt(h - 1.5), 1.0), dist.LogNormal(0.0, 1.0))
     Posterior(model, DATA)
-    with pytest.raises(TemperatureError, match="site 'w' is improper"):
+    with pytest.raises(TemperatureError, match=r"site 'w' is improper \(a Student-t needs"):
         Posterior(model, DATA, 0.5)
 
 
