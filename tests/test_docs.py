@@ -60,6 +60,16 @@ def test_examples_run(page, tmp_path, monkeypatch):
                 registry.unregister(kind, name)
 
 
+def test_the_notes_on_a_table_are_shown_once(tmp_path, monkeypatch, capsys):
+    """By fit, which says them without being asked: the page prints none of them."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "example"}
+    exec(compile(blocks(ROOT / "docs" / "tables.md")[0], "tables.md", "exec"), namespace)
+    notes = namespace["data"].warnings
+    printed = capsys.readouterr().out
+    assert notes and not any(note in printed for note in notes)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_between_pages_resolve(page):
     for target in re.findall(

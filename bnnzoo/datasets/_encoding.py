@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bnnzoo.datasets._table import Kind, Table, column_of, number_text
-from bnnzoo.errors import DataError, hint, setting
+from bnnzoo.errors import DataError, listed, setting
 
 _LISTED = 8  # lines of one sort before the rest is only counted
 
@@ -70,10 +70,9 @@ class ColumnEncoding:
                     continue
                 value = self.fill
             if value not in number:
-                known = hint(str(value), self.categories)
                 raise DataError(
                     f"{table.place(row, self.name)} is {value!r}, a category unknown to the data"
-                    f" set{known}"
+                    f" set, which has {listed(self.categories)}"
                 )
             made[row, number[value]] = 1.0
         return made

@@ -18,6 +18,7 @@ from bnnzoo.errors import DataError, OptionError, hint, setting
 
 _RARE = 0.2  # of an equal share: a class with less is warned of
 _FARTHEST = 1e3  # spans of all other values, at which one value is taken for a mistake
+_LARGEST = 1e150  # of a target: errors of twice the size, squared, can be summed over 1e7 rows
 _COUNTED = f" {COUNTED}"
 _LISTED = 8  # constant features named in a warning before it only counts the rest
 
@@ -70,7 +71,7 @@ def make_dataset(
 
     Raises:
         DataError: no rows or one, no features, rows or features that do not match, missing or
-            infinite values, one class only.
+            infinite values, targets whose squares overflow, one class only.
         OptionError: an unknown task or scale, or an option of data frames for arrays.
     """
     if task is not None:
@@ -120,6 +121,12 @@ def make_dataset(
     said += _constants(made_x, features, "feature")
     said += _flattened(made_x, features, "feature", where)
     if task == "regression":
+        _refuse_overflow(made_y, targets, where)
+        if made_y_test is not None:
+            rows = range(len(made_y_test))
+            _refuse_overflow(
+                made_y_test, targets, places[1] if places else Where("test row", rows, _COUNTED)
+            )
         wide = made_y.reshape(len(made_y), -1)
         said += _constants(wide, targets, "target") + _flattened(wide, targets, "target", where)
     return Dataset(
@@ -229,6 +236,18 @@ def _unbalanced(y: np.ndarray, classes: tuple[str, ...]) -> list[str]:
 def _refuse_unequal_rows(which: str, x: np.ndarray, y: np.ndarray) -> None:
     if len(x) != len(y):
         raise DataError(f"x{which} has {len(x)} rows and y{which} has {len(y)}; they must match")
+
+
+def _refuse_overflow(y: np.ndarray, names: tuple[str, ...], where: Where) -> None:
+    """Refuse targets whose errors cannot be squared and summed, which every score does."""
+    wide = y.reshape(len(y), -1)
+    large = np.argwhere(np.abs(wide) > _LARGEST)
+    if len(large):
+        row, column = large[0].tolist()
+        raise DataError(
+            f"target {names[column]!r} is {wide[row, column]:g} in {where(row)}: its square "
+            f"overflows; give targets below {_LARGEST:g}, in another unit"
+        )
 
 
 def _constants(values: np.ndarray, names: tuple[str, ...], what: str) -> list[str]:

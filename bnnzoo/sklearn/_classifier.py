@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from bnnzoo.errors import DataError, InputError, hint
+from bnnzoo.errors import DataError, InputError, listed
 from bnnzoo.sklearn import _defaults
 from bnnzoo.sklearn._base import BaseBNN
 
@@ -173,6 +173,6 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         number = {label: k for k, label in enumerate(self.classes_.tolist())}
         for row, label in enumerate(y.tolist()):
             if label not in number:
-                near = hint(str(label), map(str, number))
-                raise DataError(f"y is {label!r} in row {row}, which is no class{near}")
+                known = listed([str(name) for name in number])
+                raise DataError(f"y is {label!r} in row {row}, which is no class; choices: {known}")
         return prediction.log_prob(np.array([number[label] for label in y.tolist()]))

@@ -264,7 +264,7 @@ def test_inputs_for_prediction_follow_the_training_columns(write):
             "n,colour\n5,rde\n",
             "line 2, column 'colour' is 'rde', a category unknown",
         ),
-        ("n,colour\n5,rde\n", "did you mean 'red'"),
+        ("n,colour\n5,rde\n", "unknown to the data set, which has blue, red"),
         ("n,colour\n5,red\n,red\n", "line 3, column 'n' is missing, and missing values are not"),
         ("n,colour\n5,red\n6,\n", "line 3, column 'colour' is missing"),
         ("n,colour\nx,red\n", "column 'n' is 'x'; a number is needed"),

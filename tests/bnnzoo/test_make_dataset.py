@@ -155,6 +155,18 @@ NAN, INF = float("nan"), float("inf")
         ({"y": [1.0, NAN, 2.0]}, "y is nan in row 1"),
         ({"y": [1.0, INF, 2.0]}, "y is inf in row 1"),
         ({"y": ["a", "b", "a"], "task": "regression"}, "y holds text ('a' in row 0)"),
+        (
+            {"y": [1.0, 3e301, 2.0]},
+            "target 'y' is 3e+301 in training row 1 (rows count from 0): its square overflows",
+        ),
+        (
+            {"y": [[1.0, 2], [3, 4], [5, -1e200]], "target_names": ["a", "b"]},
+            "target 'b' is -1e+200 in training row 2",
+        ),
+        (
+            {"x_test": np.ones((2, 2)), "y_test": [1.0, 1e160]},
+            "target 'y' is 1e+160 in test row 1 (rows count from 0)",
+        ),
         ({"y": np.ones((3, 2, 2))}, "y has shape (3, 2, 2)"),
         ({"y": [1, 1, 1], "task": "classification"}, "one class only, 1"),
         ({"y": [0.5, 1, 1], "task": "classification"}, "y is 0.5 in row 0"),
