@@ -20,6 +20,7 @@ from bnnzoo.inference.hyper_parameters import Groups, Hyper, grouped, make_group
 from bnnzoo.inference.precision import precision
 from bnnzoo.inference.prior_checks import check_normalised
 from bnnzoo.inference.programs import make_room
+from bnnzoo.models.arguments import check_data
 from bnnzoo.models.model import Model
 from bnnzoo.models.posterior import Posterior
 
@@ -175,6 +176,7 @@ def tune(
         InputError: a model that cannot be tuned, or an option that does not exist.
         RunError: the objective is not finite.
     """
+    check_data(data, model)
     entry = registry.get("tuners", method)
     tuner: Tuner = entry.build(options, "tuner")
     if dtype not in ("float32", "float64"):

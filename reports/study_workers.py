@@ -60,7 +60,7 @@ def _connect(address: str) -> Any:
         client = Client(address, timeout=TIMEOUT)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
-            f"no dask scheduler answers at {address} ({type(error).__name__}); "
+            f"no dask scheduler answers at {address}: {_why(error)}; "
             "--workers runs cells in processes of this machine instead"
         ) from None
     try:
@@ -69,6 +69,17 @@ def _connect(address: str) -> Any:
         client.close()
         raise
     return client
+
+
+def _why(error: BaseException | None) -> str:
+    """What went wrong, in words: dask says of everything that it timed out, and why underneath."""
+    if isinstance(error, ValueError):  # an address that is none
+        return " ".join(str(error).split())
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:  # of the system, as "connection refused"
+            return error.strerror.lower()
+        error = error.__cause__ or error.__context__
+    return f"timed out after {TIMEOUT} s"
 
 
 def _compare(address: str, found: dict[str, dict[str, str]]) -> None:

@@ -26,8 +26,8 @@ for part in ("network", "prior", "likelihood", "augmentation"):
         said(part, bz.make_model, **{part: given})
         said(part + "_options", bz.make_model, **{part + "_options": given})
 
-entrances = (bz.fit, bz.log_evidence, bz.select, bz.match_prior, bz.weight_statistics, bz.Posterior)
-for entrance in (*entrances, InfiniteNetwork):
+entrances = (bz.fit, bz.log_evidence, bz.select, bz.tune, bz.match_prior, bz.weight_statistics)
+for entrance in (*entrances, bz.Posterior, InfiniteNetwork):
     for given in (x, "diabetes", (x, x)):
         said("data", entrance, model, given)
     said("swapped", entrance, data, model)
@@ -60,7 +60,7 @@ def test_python_refuses_what_is_of_another_type():
         [sys.executable, "-c", WRONG], cwd=ROOT, capture_output=True, text=True, check=True
     )
     lines = [line.split(" | ", 1) for line in done.stdout.splitlines()]
-    assert len(lines) == 4 * 3 * 2 + 7 * (3 + 1) + 2
+    assert len(lines) == 4 * 3 * 2 + 8 * (3 + 1) + 2
     for name, text in lines:
         message = ast.literal_eval(text)
         assert re.fullmatch(SAID[name], message), message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -35,6 +36,20 @@ def cluster(monkeypatch):
 def cells(folder):
     found = [json.loads(p.read_text()) for p in sorted((folder / "cells").glob("*.json"))]
     return [(f["cell"], f["measured"]) for f in found]
+
+
+def test_why_no_scheduler_answers_is_said_in_words(monkeypatch):
+    monkeypatch.setattr(study_workers, "TIMEOUT", 1)
+    said = {
+        "tcp://127.0.0.1:1": "connection refused",
+        "foo://x:1": "unknown address scheme 'foo' .*",
+    }
+    for address, why in said.items():
+        line = f"no dask scheduler answers at {address}: {why}; --workers runs cells in .*"
+        with pytest.raises(InputError) as caught:
+            study_workers.executor(1, address)
+        assert re.fullmatch(line, str(caught.value)), str(caught.value)
+    assert study_workers._why(OSError("Timed out trying to connect")) == "timed out after 1 s"
 
 
 @pytest.mark.validate
