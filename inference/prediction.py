@@ -141,8 +141,11 @@ class Prediction:
             level: probability inside, such as 0.9.
 
         Raises:
-            InputError: as :meth:`quantile`.
+            InputError: a level outside [0, 1], or as :meth:`quantile`.
         """
+        if not 0 <= level <= 1:
+            share = f"; {level:g} % is {level / 100:g}" if 1 < level <= 100 else ""
+            raise InputError(f"level = {level!r}: a number between 0 and 1 is needed{share}")
         lower, upper = self.quantile([(1 - level) / 2, (1 + level) / 2])
         return lower, upper
 

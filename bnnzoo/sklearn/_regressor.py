@@ -167,9 +167,6 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Raises:
             InputError: a level outside [0, 1].
         """
-        if not 0 <= level <= 1:
-            share = f"; {level:g} % is {level / 100:g}" if 1 < level <= 100 else ""
-            raise InputError(f"level = {level!r}: a number between 0 and 1 is needed{share}")
         return self._prediction(X).interval(level)
 
     def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:

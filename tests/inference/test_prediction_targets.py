@@ -47,3 +47,10 @@ def test_a_number_that_is_no_class_is_refused(classes, wrong):
     assert np.isfinite(classes.log_prob([0, 1, 2])).all()
     with pytest.raises(InputError, match=r"is no class; choices: 0 to 2"):
         classes.log_prob([0, 1, wrong])
+
+
+def test_a_level_in_per_cent_is_refused(numbers):
+    with pytest.raises(
+        InputError, match=r"level = 95.0: a number between 0 and 1 .*; 95 % is 0.95"
+    ):
+        numbers.interval(95.0)
