@@ -146,5 +146,5 @@ def test_handwritten_model_in_a_plan():
 
 
 def test_a_model_that_is_none_is_refused():
-    with pytest.raises(BnnzooError, match="model 'mlp': one from make_model or load_model"):
+    with pytest.raises(BnnzooError, match="model = 'mlp': one from make_model or load_model"):
         bz.fit("mlp", bz.load_dataset("gap", n=18))

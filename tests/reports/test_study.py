@@ -209,7 +209,7 @@ def test_a_worker_killed_in_the_middle_of_a_cell_loses_nothing(tmp_path, monkeyp
 def test_a_scheduler_that_does_not_answer_is_named_with_a_way_on(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("bnnzoo.reports.study_workers.TIMEOUT", 1)
-    with pytest.raises(InputError, match=r"answers at tcp://127.0.0.1:9 .* --workers runs cells"):
+    with pytest.raises(InputError, match=r"answers at tcp://127.0.0.1:9: .*; --workers runs cells"):
         run(tmp_path / "s", scheduler="tcp://127.0.0.1:9")
     assert not (tmp_path / "s").exists()
 
