@@ -132,6 +132,10 @@ class Checkpoint:
         if found is None:
             return False
         leaves, meta = found
+        if "draws" not in meta:
+            raise CorruptRunError(
+                f"{self.folder}: its checkpoints are of an earlier version of bnnzoo; fit again"
+            )
         structure = jax.tree.structure(result.state)
         result.state = jax.tree.unflatten(
             structure, [leaves[f"leaf-{i}"] for i in range(len(leaves))]

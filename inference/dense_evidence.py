@@ -1,8 +1,8 @@
 """Laplace's evidence of a dense Gauss-Newton or Fisher matrix under a Gaussian prior, by Cholesky.
 
 H = P + M with P the prior's precision and M what the data add, neither anywhere negative, so that
-P^(-1/2) H P^(-1/2) has a Cholesky factor, which costs a tenth of the eigenvectors that everything
-else is asked of (:mod:`bnnzoo.inference.spectra`), and half of that with its derivative.
+P^(-1/2) H P^(-1/2) has a Cholesky factor, which costs less than the eigenvectors that everything
+else is asked of (:mod:`bnnzoo.inference.spectra`): for 601 weights 2 ms for 50 or more.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ from jax import Array
 
 from bnnzoo.inference import curvature as curves
 from bnnzoo.inference import spectra
-from bnnzoo.inference.laplace_structures import (
-    Flavour,
-    coordinates,
-    rest_log_volume,
-)
+from bnnzoo.inference.laplace_structures import Flavour, coordinates, rest_log_volume
 from bnnzoo.models.posterior import Posterior
 
 

@@ -263,8 +263,8 @@ def _run(estimator: Nested, posterior: Posterior, key: Array) -> dict[str, Array
         "standard error": "of the prior volumes, simulated, about sqrt(information / live points), "
         "or of the runs' mean by their spread, whichever is larger",
         "wrong when": "new points stay near the copies they start from (runs then differ, and "
-        "ranks are not uniform: rank_p_value), or a mode holds too few live points to survive: "
-        "then log Z is low, and where all runs lose it nothing shows (1.6 nats on a 1x10 network)",
+        "ranks are not uniform: rank_p_value), or a mode holds too few live points to survive; on "
+        "networks log Z may be low with nothing to show it (1.6 nats on 1x10 tanh)",
         "choose it": "few weights, and a check of smc that shares nothing with it",
     },
     notes="Live points are drawn from the prior; the lowest likelihoods die and are replaced by "

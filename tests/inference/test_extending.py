@@ -146,3 +146,12 @@ def test_checkpoints_that_lack_draws_are_seen(data, tmp_path):
     store.save_checkpoint(folder, "chain-1-piece-00000", {**arrays, "u": arrays["u"][:-3]}, meta)
     with pytest.raises(CorruptRunError, match="of chain 1 hold 17 draws where they should hold 20"):
         bz.resume(folder, progress=False)
+
+
+def test_checkpoints_of_an_earlier_version_are_refused_by_name(data, tmp_path):
+    folder, sizes = tmp_path / "run", {**SIZES, "backend": "hmc", "draws": 20}
+    extending.reopen(bz.fit(model(), data, out=folder, **sizes), 30)
+    arrays, meta = store.load_checkpoint(folder, "chain-0")
+    store.save_checkpoint(folder, "chain-0", arrays, {k: meta[k] for k in meta if k != "draws"})
+    with pytest.raises(CorruptRunError, match="are of an earlier version of bnnzoo; fit again"):
+        bz.resume(folder, progress=False)
