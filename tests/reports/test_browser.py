@@ -123,7 +123,13 @@ def test_sections_of_a_long_page_wait_and_links_lead_to_them(opened, demo_page, 
         )
         time.sleep(0.5)  # what comes near is drawn now, and must not push the target away
         top = "return document.querySelector(arguments[0]).getBoundingClientRect().top"
-        assert -2 <= page.execute_script(top, address) <= 40
+        bar = page.execute_script(
+            "return document.querySelector(arguments[0]).closest('.block')"
+            ".querySelector('.contents').getBoundingClientRect().bottom",
+            address,
+        )
+        assert 20 <= bar <= 60, "the contents stay in sight"
+        assert bar - 2 <= page.execute_script(top, address) <= bar + 40
 
 
 @pytest.mark.parametrize("width", [1280, 400])
