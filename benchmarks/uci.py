@@ -103,12 +103,13 @@ def fit(data: bz.Dataset, noise: str, table: str, seed: int) -> bz.Run:
         )
 
 
-def loo(run: bz.Run) -> float:
-    """PSIS-LOO expected log density a training row."""
+def loo(run: bz.Run) -> tuple[float, float]:
+    """PSIS-LOO expected log density a training row, and the share of rows of k-hat above 0.7."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its k diagnostics are recorded instead
+        warnings.simplefilter("ignore")  # that k-hats are large is recorded instead
         found = az.loo(run.tree, pointwise=True)
-    return float(found.elpd) / run.tree["observed_data"].sizes["row"]
+    bad = float((found.pareto_k.to_numpy() > 0.7).mean())
+    return float(found.elpd) / run.tree["observed_data"].sizes["row"], bad
 
 
 def one_split(table: str, split: int) -> dict[str, Any]:
@@ -119,10 +120,11 @@ def one_split(table: str, split: int) -> dict[str, Any]:
     for noise in NOISE:
         begun = time.perf_counter()
         run = fit(data, noise, table, seed=split)
-        score = loo(run)
+        score, bad = loo(run)
         kinds = [flag["kind"] for flag in run.manifest["flags"]]
         made[noise] = {
             "loo": score,
+            "large_khat": bad,
             "seconds": time.perf_counter() - begun,
             "stuck": kinds.count("stuck"),
             "divergent_chains": kinds.count("divergent"),

@@ -11,6 +11,7 @@ from bnnzoo.inference import step_schedules
 from bnnzoo.inference.stochastic_gradient import (
     COMMON_NUMBERS,
     COMMON_STRUCTURE,
+    Place,
     Stepwise,
     StochasticOptions,
 )
@@ -107,16 +108,23 @@ class Cyclical(Stepwise):
         """In the last fifth of a cycle: before, it has not forgotten its descent."""
         return within >= SETTLED * self.thin if self.cycles else super().settled(within)
 
-    def mass(self, mass: Array, square: Array, sites: tuple[Site, ...], first: Array) -> Array:
+    def mass(self, mass: Array, square: Array, sites: tuple[Site, ...], place: Place) -> Array:
         """The cycle's metric: that of the step before, or a new one; traced.
+
+        A cycle forgets where it began, and with it what its metric was made of. Without cycles a
+        chain does not, and a metric renewed from its last steps would bias the draws: there it is
+        that of warm-up.
 
         Args:
             mass: of the step before ``(dim,)``.
             square: average squared gradient ``(dim,)``.
             sites: the layers.
-            first: whether a cycle begins.
+            place: where in the cycle the step is.
         """
-        return jnp.where(first, layerwise(square, sites), mass) if self.precondition else mass
+        if not self.precondition:
+            return mass
+        renewed = place.first if self.cycles else place.first & place.warming
+        return jnp.where(renewed, layerwise(square, sites), mass)
 
     def averaged(self, square: Array, gradient: Array) -> Array:
         """The average of squared gradients after one more; traced.

@@ -26,7 +26,7 @@ def is_dense(flavour: Flavour) -> bool:
     Args:
         flavour: curvature and structure.
     """
-    return flavour.structure in ("full", "last-layer") and flavour.curvature != curves.HESSIAN
+    return flavour.structure == "full" and flavour.curvature != curves.HESSIAN
 
 
 def data_matrix(posterior: Posterior, u: Array, flavour: Flavour) -> Array:

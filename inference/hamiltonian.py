@@ -19,7 +19,10 @@ from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Fraction, Options
 
 STUCK_ACCEPTANCE = 0.2
-"""Mean acceptance rate of the kept draws under which a chain counts as stuck."""
+"""Mean acceptance rate under which moves of a population count as stuck."""
+
+CAUGHT = 0.5
+"""Share of the target acceptance under which a chain does: steps that were right in warm-up."""
 
 
 class HamiltonianOptions(Options):
@@ -114,12 +117,12 @@ class Hamiltonian(Backend):
                 )
             )
         acceptance = float(stats["acceptance_rate"].mean())
-        if acceptance < STUCK_ACCEPTANCE:
+        if acceptance < CAUGHT * self.target_acceptance:
             found.append(
                 Flag(
                     "stuck",
                     f"acceptance {acceptance:.2f}, aimed at {self.target_acceptance:g}: "
-                    "the chain hardly moves",
+                    "steps are too long for where the chain is, and it hardly moves",
                 )
             )
         return found

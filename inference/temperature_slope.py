@@ -37,8 +37,10 @@ class TemperatureSlope:
         temperature: where the slope was taken.
         value: nats a test row per unit of temperature; negative where colder predicts better.
         row_error: standard error over test rows.
-        draw_error: Monte Carlo standard error, by a jackknife over batches of the chains.
+        draw_error: Monte Carlo standard error, by a jackknife over batches of the chains or, where
+            that is larger, over whole chains, which may lie in modes of their own.
         rows: number of test rows.
+        chains: of the run.
     """
 
     axis: str
@@ -47,6 +49,7 @@ class TemperatureSlope:
     row_error: float
     draw_error: float
     rows: int
+    chains: int
 
     @property
     def standard_error(self) -> float:
@@ -54,11 +57,18 @@ class TemperatureSlope:
         return math.hypot(self.row_error, self.draw_error)
 
     @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the standard error (Welch & Satterthwaite): chains are few."""
+        errors = (self.row_error, self.rows), (self.draw_error, self.chains)
+        known = sum(error**4 / (number - 1) for error, number in errors if number > 1)
+        return self.standard_error**4 / known if known > 0 else math.inf
+
+    @property
     def probability_colder(self) -> float:
-        """Of a negative slope, were the errors normal and nothing known before."""
+        """Of a negative slope, by Student's t, nothing known before."""
         if self.standard_error == 0:
             return float(self.value < 0)
-        return float(stats.norm.cdf(-self.value / self.standard_error))
+        return float(stats.t.cdf(-self.value / self.standard_error, self.freedom))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """A two-sided interval for the slope, other test rows and other draws in mind.
@@ -66,7 +76,7 @@ class TemperatureSlope:
         Args:
             level: of the interval.
         """
-        half = float(stats.norm.ppf(0.5 + level / 2)) * self.standard_error
+        half = float(stats.t.ppf(0.5 + level / 2, self.freedom)) * self.standard_error
         return self.value - half, self.value + half
 
 
@@ -164,7 +174,7 @@ class _Batches:
     """Sums over draws, apart for each batch of each chain."""
 
     def __init__(self, chains: int, draws: int, rows: int) -> None:
-        self.number = chains * min(BATCHES, draws)
+        self.chains, self.number = chains, chains * min(BATCHES, draws)
         place = np.arange(draws) * min(BATCHES, draws) // draws
         every = np.arange(chains)[:, None] * min(BATCHES, draws) + place
         self.batch = every.reshape(-1)
@@ -183,19 +193,28 @@ class _Batches:
         np.add.at(self.product[:, rows], self.batch[draws], ratio * score[draws, None])
 
     def slope(self, axis: str, temperature: float) -> TemperatureSlope:
-        """Of all draws, with the errors over rows and over batches."""
-        product, weight = self.product.sum(0), self.weight.sum(0)
-        total, count = self.score.sum(), self.count.sum()
-        by_row = product / weight - total / count
-        left = (product - self.product) / (weight - self.weight)
-        left -= ((total - self.score) / (count - self.count))[:, None]
-        means, rows = left.mean(1), len(by_row)
-        spread = float(((means - means.mean()) ** 2).sum())
+        """Of all draws, with the errors over rows and over batches or chains."""
+        by_row = self.product.sum(0) / self.weight.sum(0) - self.score.sum() / self.count.sum()
+        rows = len(by_row)
         return TemperatureSlope(
             axis,
             temperature,
             float(by_row.mean()),
             float(by_row.std(ddof=1) / math.sqrt(rows)) if rows > 1 else float("nan"),
-            math.sqrt(spread * (self.number - 1) / self.number),
+            max(self._jackknife(self.number), self._jackknife(self.chains)),
             rows,
+            self.chains,
         )
+
+    def _jackknife(self, groups: int) -> float:
+        """Standard error of the slope when each of some groups of batches is left out."""
+        product, weight, score, count = (
+            of.reshape(groups, -1, *of.shape[1:]).sum(1)
+            for of in (self.product, self.weight, self.score, self.count)
+        )
+        if groups == 1:
+            return 0.0
+        left = (product.sum(0) - product) / (weight.sum(0) - weight)
+        left -= ((score.sum() - score) / (count.sum() - count))[:, None]
+        means = left.mean(1)
+        return math.sqrt(float(((means - means.mean()) ** 2).sum()) * (groups - 1) / groups)

@@ -130,7 +130,7 @@ def horseshoe_unit(
 ) -> float:
     """What an element of the horseshoe is multiplied by to have the width of N(0, 1).
 
-    Sums over grids of log x, x the product of two half-Cauchys, density (2/pi)^2 (log x) / sinh(log
+    Sums over grids of log x, x the product of two half-Cauchys, density 2/pi^2 (log x) / sinh(log
     x), and of log c^2: both are smooth and fall exponentially, where such sums converge like
     integrals of analytic functions do.
 
@@ -143,7 +143,7 @@ def horseshoe_unit(
     step = 0.125
     log_x = np.arange(-48.0, 48.0 + step, step)
     tails = np.abs(log_x) + (log_x == 0.0)
-    of_x = np.where(log_x == 0.0, 1.0, tails / np.sinh(tails)) * (2.0 / np.pi) ** 2 * step
+    of_x = np.where(log_x == 0.0, 1.0, tails / np.sinh(tails)) * 2.0 / np.pi**2 * step
     half = 0.5 * slab_df
     rate = half * slab_scale**2
     # Of g = rate / c^2, a Gamma(half): to the left of its mode exp(half log g), double exponential

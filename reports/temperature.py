@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -317,12 +318,19 @@ def _verdict(axis: str, series: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for point in one["points"]:
             if point["difference"] is None:
                 continue
-            z = in_errors(point["difference"], point["difference_se"])
+            z = in_errors(point["difference"], _error(one, point))
             key = "better" if z >= CLEAR else "worse" if z <= -CLEAR else "neither"
             counts[key] += 1
             if key != "neither" and abs(point["difference"]) > largest[0]:
                 largest = (abs(point["difference"]), _comparison(axis, one, point, key))
     return {"counts": counts, "sentence": _sentence(axis, series, counts) + largest[1]}
+
+
+def _error(series: Mapping[str, Any], point: Mapping[str, Any]) -> float:
+    """Of a difference from the reference: over test rows, and of both runs' few chains."""
+    reference = next(p for p in series["points"] if p["difference"] is None)
+    chains = (p["chain_error"] or 0.0 for p in (point, reference))
+    return math.hypot(point["difference_se"], *chains)
 
 
 def _sentence(axis: str, series: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> str:
@@ -344,8 +352,8 @@ def _sentence(axis: str, series: Sequence[Mapping[str, Any]], counts: Mapping[st
 
 def _comparison(axis: str, series: Mapping[str, Any], point: Mapping[str, Any], key: str) -> str:
     """The largest clear difference in words."""
-    digits = digits_for([point["difference_se"]], least=2)
-    gap = interval(abs(point["difference"]), point["difference_se"], digits)
+    error = _error(series, point)
+    gap = interval(abs(point["difference"]), error, digits_for([error], least=2))
     sign = symbol(axis)
     return (
         f" The largest change: {series['label']} predicts {gap} nats a row {key} at "

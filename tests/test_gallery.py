@@ -96,7 +96,7 @@ CLAIMS: dict[str, Callable[[Any], None]] = {
 
 
 QUICK = ("01_table",)
-"""What `make test` runs: a regression and classes. `make validate` runs the rest."""
+"""What `make test` runs: a regression. `make validate` runs the rest."""
 
 
 @pytest.mark.filterwarnings("ignore::bnnzoo.errors.DataWarning")

@@ -30,6 +30,8 @@ def as_floats(values: Any, what: str, names: Sequence[str] = ()) -> np.ndarray:
     if array.dtype.kind == "O":
         array = _floats_of_objects(array, what, names)
     elif array.dtype.kind in "US":
+        if isinstance(values, (list, tuple)) and array.size:  # NumPy has made text of all
+            _floats_of_objects(np.asarray(values, object), what, names)
         index = (0,) * array.ndim
         found = f" ({array[index].item()!r} in {_where(index, names)})" if array.size else ""
         raise DataError(f"{what} holds text{found}; numbers are needed {COUNTED}")
@@ -81,9 +83,10 @@ def as_labels(values: Any, what: str) -> np.ndarray:
     """Class labels as ``(row,)`` of integers, booleans or text.
 
     Raises:
-        DataError: missing labels, fractions, or anything but one column.
+        DataError: missing labels, text among numbers, fractions, or anything but one column.
     """
-    y = as_array(values, what)
+    # Of a list NumPy would make one type, and so text of a missing label.
+    y = as_array(values, what, object if isinstance(values, (list, tuple)) else None)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or y.size == 0:
@@ -95,7 +98,19 @@ def as_labels(values: Any, what: str) -> np.ndarray:
         for row, label in enumerate(y):
             if not isinstance(label, (str, bool, int, float, np.generic)) or label != label:
                 raise DataError(f"{what} is {label!r} in row {row} {COUNTED}; a label is needed")
+            if isinstance(label, str) != isinstance(y[0], str):
+                kinds = ("text", "a number") if isinstance(label, str) else ("a number", "text")
+                raise DataError(
+                    f"{what} is {label!r} in row {row} {COUNTED}, {kinds[0]}, and {y[0]!r} in row"
+                    f" 0, {kinds[1]}; labels are all of one kind"
+                )
         y = np.array(y.tolist())  # the common type of what it holds
+    elif y.dtype.kind == "U" and (missing := y == "nan").any():
+        row = int(np.argmax(missing))
+        raise DataError(
+            f"{what} is 'nan' in row {row} {COUNTED}, as NumPy writes a missing label among text;"
+            " leave such rows out, or give a class of that name another"
+        )
     if y.dtype.kind == "f":
         bad = ~np.isfinite(y) | (y != np.round(y))
         if bad.any():
@@ -112,12 +127,12 @@ def as_labels(values: Any, what: str) -> np.ndarray:
     return y
 
 
-def as_array(values: Any, what: str) -> np.ndarray:
+def as_array(values: Any, what: str, dtype: type | None = None) -> np.ndarray:
     """Whatever NumPy makes of it; raises ``DataError`` for ragged rows and masked values."""
     if np.ma.is_masked(values):
         raise DataError(f"{what} has masked values; fill or drop them first")
     try:
-        return np.asarray(values)
+        return np.asarray(values, dtype)
     except (ValueError, TypeError):
         raise DataError(f"{what} is not a table: its rows differ in length") from None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bnnzoo.datasets._remote import BLOCK, RemoteFile, sha256_of, where_to_put
+from bnnzoo.datasets._remote import BLOCK, RemoteFile, save_as, sha256_of, where_to_put
 from bnnzoo.errors import InputError
 from bnnzoo.store._files import storing
 
@@ -55,7 +55,10 @@ def download(file: RemoteFile, place: Path) -> None:
         try:
             _complete(file, part)
         except _WrongContentError as error:
-            raise InputError(f"{file.url} {error}; nothing was kept") from None
+            raise InputError(
+                f"{file.url} {error}; nothing was kept. If you have the published file,"
+                f" {save_as(file)}"
+            ) from None
         with storing(place.parent):
             os.replace(part, place)
 

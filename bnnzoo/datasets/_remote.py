@@ -77,9 +77,14 @@ def fetch(file: RemoteFile) -> Path:
 
 def where_to_put(file: RemoteFile) -> str:
     """What a user without a network is told to do."""
+    return f"{file.path} is not on this machine: download {file.url} and {save_as(file)}"
+
+
+def save_as(file: RemoteFile) -> str:
+    """Where a file that a user has would be found."""
     return (
-        f"{file.path} is not on this machine: download {file.url} and save it as"
-        f" {cache_folder() / file.path}, or as {file.path} in the folder that BNNZOO_DATA names"
+        f"save it as {cache_folder() / file.path}, or as {file.path} in the folder that"
+        " BNNZOO_DATA names"
     )
 
 

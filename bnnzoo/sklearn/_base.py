@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from bnnzoo.errors import DataWarning, OptionError, hint
+from bnnzoo.datasets._check import as_floats
+from bnnzoo.errors import DataError, DataWarning, OptionError, hint
 from bnnzoo.options import Options, Positive, parse_options
 from bnnzoo.registry import list_names
 from bnnzoo.sklearn._convergence import doubts
@@ -34,6 +36,43 @@ class Running(Options):
     out: Path | None = Field(description="Run folder; None: a temporary one.")
     progress: bool = Field(description="Draw a progress bar on a terminal.")
     max_time: Positive | None = Field(description="Seconds after which to stop.")
+
+
+def checked(
+    estimator: BaseEstimator, X: Any, y: Any, read: Callable[..., Any], **options: Any
+) -> tuple[Any, Any]:
+    """scikit-learn's ``validate_data``, whose messages say what is wrong, and here also where.
+
+    Args:
+        estimator: whose data they are.
+        X: inputs.
+        y: targets or labels.
+        read: ``as_targets`` or ``as_labels``.
+        **options: of ``validate_data``.
+
+    Raises:
+        ValueError: what scikit-learn refuses; :class:`DataError` where the cell is found.
+    """
+    try:
+        X, y = validate_data(estimator, X, y, **options)
+    except ValueError as error:
+        names = [str(name) for name in getattr(X, "columns", ())]
+        place = _refusal(lambda: as_floats(X, "X", names)) or _refusal(lambda: read(y, "y"))
+        if " row " not in place:
+            raise
+        raise DataError(f"{str(error).splitlines()[0].rstrip('.')}: {place}") from None
+    return X, y
+
+
+def _refusal(read: Callable[[], Any]) -> str:
+    """What is said of values that cannot be read; empty where they can."""
+    try:
+        read()
+    except DataError as found:
+        return str(found)
+    except (TypeError, ValueError, AttributeError):  # sparse, or no array at all
+        pass
+    return ""
 
 
 class BaseBNN(BaseEstimator):

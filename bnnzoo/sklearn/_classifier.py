@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from bnnzoo.errors import DataError, InputError, listed
 from bnnzoo.sklearn import _defaults
-from bnnzoo.sklearn._base import BaseBNN
+from bnnzoo.sklearn._base import BaseBNN, checked
 
 
 class BNNClassifier(ClassifierMixin, BaseBNN):
@@ -108,7 +107,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         from bnnzoo.datasets import make_dataset
         from bnnzoo.datasets._check import as_labels
 
-        X, y = validate_data(self, X, y, ensure_min_samples=2, dtype=np.float64)
+        X, y = checked(self, X, y, as_labels, ensure_min_samples=2, dtype=np.float64)
         if y.dtype.kind == "O":
             as_labels(y, "y")  # None among text has no order: say which row, before it is sorted
         check_classification_targets(y)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.validation import validate_data
 
 from bnnzoo.errors import InputError
 from bnnzoo.sklearn import _defaults
-from bnnzoo.sklearn._base import BaseBNN
+from bnnzoo.sklearn._base import BaseBNN, checked
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -115,10 +114,10 @@ class BNNRegressor(RegressorMixin, BaseBNN):
             RunError: no draw could be made.
         """
         from bnnzoo.datasets import make_dataset
+        from bnnzoo.datasets._check import as_targets
 
-        X, y = validate_data(
-            self, X, y, multi_output=True, y_numeric=True, ensure_min_samples=2, dtype=np.float64
-        )
+        kept = {"multi_output": True, "y_numeric": True, "ensure_min_samples": 2}
+        X, y = checked(self, X, y, as_targets, dtype=np.float64, **kept)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         self._fit(make_dataset(X, y, task="regression", feature_names=self._feature_names()))

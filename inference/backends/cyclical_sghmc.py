@@ -62,7 +62,7 @@ class CyclicalSGHMC(Cyclical):
         self, posterior: Posterior, at: Moving, force: Any, place: Place, noise: Array
     ) -> tuple[Moving, Array]:
         """Wenzel et al. (2020), algorithm 1, lines 7 to 9."""
-        mass = self.mass(at.own.mass, at.own.square, posterior.sites, place.first)
+        mass = self.mass(at.own.mass, at.own.square, posterior.sites, place)
         h = jnp.sqrt(place.size / mass)
         kept = self.momentum
         p = kept * at.own.momentum + h * force

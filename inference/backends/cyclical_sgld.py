@@ -69,7 +69,7 @@ class CyclicalSGLD(Cyclical):
         self, posterior: Posterior, at: Moving, force: Any, place: Place, noise: Array
     ) -> tuple[Moving, Array]:
         """An Euler-Maruyama step in the cycle's metric (Zhang et al. 2020, algorithm 1)."""
-        mass = self.mass(at.own.mass, at.own.square, posterior.sites, place.first)
+        mass = self.mass(at.own.mass, at.own.square, posterior.sites, place)
         size = place.size / mass
         u = at.u + 0.5 * size * force + jnp.sqrt(size * place.heat) * noise
         square = self.averaged(at.own.square, place.per_datum * force)

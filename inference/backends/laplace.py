@@ -385,7 +385,7 @@ class Laplace(Backend):
         "Eschenhagen et al. (2023), Kronecker-Factored Approximate Curvature for Modern Neural "
         "Network Architectures, eq. 8 and 11, for expand and reduce",
     ),
-    tags={"exact": False, "family": "laplace", "gradients": "full"},
+    tags={"exact": False, "family": "laplace", "gradients": "full-batch"},
     facts={
         "exact for": "Gaussian posteriors; regression linear in its parameters",
         "bias": "does not vanish: one mode, its curvature",

@@ -126,7 +126,7 @@ class MeanField(Variational):
 @register(
     "backends",
     "mean-field-vi",
-    summary="Independent Gaussians fitted by the evidence lower bound: fast, too narrow.",
+    summary="Independent Gaussians fitted by the evidence lower bound: fast, and not for widths.",
     options=MeanFieldOptions,
     references=(
         "Blundell et al. (2015), Weight Uncertainty in Neural Networks",

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from bnnzoo import registry
-from bnnzoo.errors import RunError, UnknownNameError
+from bnnzoo.errors import InputError, RunError, UnknownNameError
 from bnnzoo.inference.backend import Backend
 from bnnzoo.inference.evidence import Estimate, Estimator
 from bnnzoo.inference.loop import run_chains
@@ -56,7 +56,8 @@ class Bound(Estimator):
     kind = "lower-bound"
 
     def check(self, posterior: Posterior) -> None:
-        """What the backend refuses."""
+        """What the backend refuses, and what is no bound."""
+        refuse_points(self.backend)
         self.backend.check(posterior)
 
     def value(self, log_ratios: np.ndarray) -> tuple[float, float]:
@@ -91,6 +92,22 @@ class Bound(Estimator):
             for c in range(self.restarts)
         )
         return Estimate(value, error, gradients, diagnostics, warnings)
+
+
+def refuse_points(backend: Backend) -> None:
+    """A point for some weights leaves no bound: the joint density there has no limit.
+
+    Args:
+        backend: a variational one.
+
+    Raises:
+        InputError: it has points.
+    """
+    if getattr(backend, "others", "") == "point":
+        raise InputError(
+            "family 'last-layer-vi' with a point for the other layers is no bound on the evidence; "
+            "give options.others = 'mean-field'"
+        )
 
 
 def backend_of(options: BoundOptions) -> Backend:

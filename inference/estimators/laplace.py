@@ -10,12 +10,19 @@ from pydantic import Field
 
 from bnnzoo.errors import RunError
 from bnnzoo.inference.backends.laplace import CurvatureOptions
+from bnnzoo.inference.curvature import network_coordinates
 from bnnzoo.inference.evidence import Estimate, Estimator
 from bnnzoo.inference.laplace_modes import find_modes
+from bnnzoo.inference.network_layers import last_layer
 from bnnzoo.inference.symmetries import hidden_layers, log_arrangements
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count
 from bnnzoo.registry import register
+
+OF_LAST_LAYER = (
+    "structure last-layer: the other layers have their prior density at the mode and no volume, "
+    "which narrower priors raise without limit; do not choose a prior or a depth by it"
+)
 
 
 class LaplaceEvidenceOptions(CurvatureOptions):
@@ -61,9 +68,14 @@ class LaplaceEvidence(Estimator):
             "log_arrangements": arrangements,
             "with_all_arrangements": float(values[best]) + arrangements,
         }
-        return Estimate(
-            float(values[best]), 0.0, found.gradients, diagnostics, found.warnings[best]
-        )
+        said = tuple(found.warnings[best])
+        if given.structure == "last-layer" and _has_other_layers(posterior):
+            said = (*said, OF_LAST_LAYER)
+        return Estimate(float(values[best]), 0.0, found.gradients, diagnostics, said)
+
+
+def _has_other_layers(posterior: Posterior) -> bool:
+    return len(last_layer(posterior)) < len(network_coordinates(posterior))
 
 
 @register(
@@ -90,7 +102,7 @@ class LaplaceEvidence(Estimator):
     "units are alike or hardly used. Ranking networks of different widths, neither is to be "
     "trusted: compare with smc. With structure last-layer the other layers stay at the mode, and "
     "the value keeps their prior density there: it is neither the evidence of the whole network "
-    "nor that of its last layer given the features.",
+    "nor that of its last layer given the features, and says so as a warning.",
 )
 def laplace(options: LaplaceEvidenceOptions) -> LaplaceEvidence:
     """The estimator of these options."""

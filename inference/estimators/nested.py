@@ -119,8 +119,7 @@ class Nested(Estimator):
             "failed_slices": float(np.sum(found["failed"]) / slices) if slices else 0.0,
         }
         said = _warnings(diagnostics, each, int(np.sum(found["unfinished"])))
-        # The volumes' error takes new points for independent; where they are not, runs tell.
-        error = max(whole.standard_error, _spread(each) / math.sqrt(len(each)))
+        error = _error(whole.standard_error, each)
         return Estimate(whole.log_z, error, 0, diagnostics, said)
 
 
@@ -148,17 +147,39 @@ def _warnings(found: dict[str, Any], each: list[Volumes], unfinished: int) -> tu
         )
     if found["failed_slices"] > FAILED:
         said.append(f"{found['failed_slices']:.0%} of slices found no point: live points are equal")
-    if len(each) > 1:
-        spread = _spread(each)
+    if _differ(each):
         expected = float(np.sqrt(np.mean([run.standard_error**2 for run in each])))
-        free = len(each) - 1
-        if expected > 0 and stats.chi2.sf(free * (spread / expected) ** 2, free) < UNLIKELY:
-            said.append(
-                f"the runs' log Z spread by {spread:.2g} nats, which their errors put at "
-                f"{expected:.2g}: new points are not independent, and the evidence may be low by "
-                "more than its error; raise slices, or live if modes are lost"
-            )
+        said.append(
+            f"the runs' log Z spread by {_spread(each):.2g} nats, which their errors put at "
+            f"{expected:.2g}: new points are not independent, and the evidence may be low by "
+            "more than its error; raise slices, or live if modes are lost"
+        )
     return tuple(said)
+
+
+def _error(volumes: float, each: list[Volumes]) -> float:
+    """Standard error of the merged runs.
+
+    That of the volumes takes new points for independent; where they are not, runs tell. A few runs
+    tell it coarsely: their word counts half, and alone where it cannot be chance.
+
+    Args:
+        volumes: that of the volumes.
+        each: run's own evidence.
+    """
+    runs = _spread(each) / math.sqrt(len(each))
+    if _differ(each):
+        return max(volumes, runs)
+    return max(volumes, math.sqrt(0.5 * (volumes**2 + runs**2)))
+
+
+def _differ(each: list[Volumes]) -> bool:
+    """Whether runs lie farther apart than their errors allow."""
+    expected = float(np.mean([run.standard_error**2 for run in each]))
+    free = len(each) - 1
+    if free == 0 or expected == 0:
+        return False
+    return bool(stats.chi2.sf(free * _spread(each) ** 2 / expected, free) < UNLIKELY)
 
 
 def _spread(each: list[Volumes]) -> float:
@@ -282,7 +303,7 @@ def _prior_shape(posterior: Posterior, key: Array) -> Array:
     facts={
         "number": "consistent",
         "standard error": "of the prior volumes, simulated, about sqrt(information / live points), "
-        "or of the runs' mean by their spread, whichever is larger",
+        "or that by the runs' spread where it is larger: half of it, all where it is no chance",
         "wrong when": "new points stay near the copies they start from (runs then differ, and "
         "ranks are not uniform: rank_p_value), or a mode holds too few live points to survive",
         "choose it": "few weights, and a check of smc that shares nothing with it",

@@ -14,7 +14,7 @@ from jax import Array
 from pydantic import Field
 
 from bnnzoo import registry
-from bnnzoo.inference.estimators.elbo import VariationalFamily
+from bnnzoo.inference.estimators.elbo import VariationalFamily, refuse_points
 from bnnzoo.inference.hyper_parameters import Groups, Hyper, placed
 from bnnzoo.inference.minibatches import draw_batch
 from bnnzoo.inference.start import find_start
@@ -50,7 +50,8 @@ class ElboTuner(Tuner):
     learning_rate: float
 
     def check(self, posterior: Posterior, groups: Groups) -> None:
-        """What the backend refuses."""
+        """What the backend refuses, and what is no bound."""
+        refuse_points(self.backend)
         self.backend.check(posterior)
 
     def search(

@@ -107,7 +107,13 @@ class LaplaceTuner(Following):
         if self.options.structure == "low-rank":
             raise InputError(
                 "tune: the evidence of structure 'low-rank' has no gradient here; give "
-                "tuner.structure = 'full', 'kron', 'diagonal' or 'last-layer'"
+                "tuner.structure = 'full', 'kron' or 'diagonal'"
+            )
+        if self.options.structure == "last-layer":
+            raise InputError(
+                "tune: with structure 'last-layer' the other layers have their density at the mode "
+                "and no volume, which is largest where their widths go to zero; give "
+                "tuner.structure = 'full', 'kron' or 'diagonal'"
             )
         assert isinstance(posterior.model, Model)
         assert isinstance(posterior.model.prior, GroupedGaussian)

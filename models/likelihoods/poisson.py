@@ -97,7 +97,8 @@ def _refuse_other_than_counts(which: str, data: Dataset, test: bool, y: np.ndarr
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise DataError(
             f"likelihood 'poisson' needs counts (0, 1, 2, ...): {which} of data set {data.name!r} "
-            f"is {y[index]:g} in {data.place(index[0], test)}"
+            f"is {y[index]:g} in {data.place(index[0], test)}; likelihoods 'gaussian' and "
+            "'student-t' take any numbers"
         )
 
 

@@ -141,7 +141,7 @@ NAN, INF = float("nan"), float("inf")
     [
         ({"x": [[1, 2], [3, NAN], [5, 6]]}, "x is nan in row 1, column 'b' (rows count from 0)"),
         ({"x": [[1, 2], [3, 4], [-INF, 6]]}, "x is -inf in row 2, column 'a'"),
-        ({"x": [[1, 2], [3, "x"], [5, 6]]}, "x holds text"),
+        ({"x": [[1, 2], [3, "x"], [5, 6]]}, "x is 'x' in row 1, column 'b'"),
         ({"x": np.array([[1, 2], [3, None], [5, 6]])}, "x is None in row 1, column 'b'"),
         ({"x": np.array([[1, 2], [3, "4"], [5, 6]], object)}, "x is '4' in row 1, column 'b'"),
         ({"x": np.ones((3, 2)) * 1j}, "x holds complex128 values"),
@@ -154,7 +154,10 @@ NAN, INF = float("nan"), float("inf")
         ({"x": 5.0}, "x has no rows"),
         ({"y": [1.0, NAN, 2.0]}, "y is nan in row 1"),
         ({"y": [1.0, INF, 2.0]}, "y is inf in row 1"),
-        ({"y": ["a", "b", "a"], "task": "regression"}, "y holds text ('a' in row 0)"),
+        ({"y": ["a", NAN, "b"]}, "y is nan in row 1 (rows count from 0); a label is needed"),
+        ({"y": np.array(["a", NAN, "b"])}, "y is 'nan' in row 1"),
+        ({"y": ["a", "b", 1]}, "y is 1 in row 2 (rows count from 0), a number, and 'a' in row 0"),
+        ({"y": ["a", "b", "a"], "task": "regression"}, "y is 'a' in row 0"),
         (
             {"y": [1.0, 3e301, 2.0]},
             "target 'y' is 3e+301 in training row 1 (rows count from 0): its square overflows",

@@ -399,6 +399,26 @@ def test_odd_data_are_said_once():
     assert [str(w.message) for w in lines] == ["feature 'x1' is constant in the training rows"]
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        ([[1.0], [2.0], [3.0]], [1.0, np.nan, 2.0], "Input y contains NaN: y is nan in row 1"),
+        ([[1.0], [np.inf], [3.0]], [1.0, 3.0, 2.0], "contains infinity .*: X is inf in row 1, col"),
+        ([[1.0], ["x"], [3.0]], [1.0, 3.0, 2.0], "could not convert .*: X is 'x' in row 1, column"),
+    ],
+)
+def test_a_cell_that_is_no_number_is_named(x, y, said):
+    with pytest.raises(ValueError, match=said) as raised:
+        bz.BNNRegressor(**GAUSSIAN).fit(x, y)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_label_among_numbers_is_named():
+    y = np.array([*"aba", np.nan, *"babaab"], dtype=object)
+    with pytest.raises(ValueError, match="NaN: y is nan in row 3"):
+        bz.BNNClassifier(**QUICK).fit(line(10)[0], y)
+
+
 def test_a_missing_label_among_text_is_named():
     with pytest.raises(ValueError, match="y is None in row 3"):
         bz.BNNClassifier(**QUICK).fit(

@@ -16,6 +16,7 @@ import pytest
 import bnnzoo as bz
 from bnnzoo.inference import step_schedules
 from bnnzoo.inference.cyclical import layerwise
+from bnnzoo.inference.stochastic_gradient import Place
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -58,13 +59,31 @@ def test_a_draw_is_the_end_of_a_cycle_against_a_naive_loop(name):
     assert (stats["n_steps"] == steps).all()
 
 
+@pytest.mark.parametrize("name", ["cyclical-sgld", "cyclical-sghmc"])
+def test_without_cycles_the_metric_is_that_of_warm_up(name):
+    """Renewed from a chain's last steps it biases draws that have not forgotten them."""
+    sites = bz.Posterior(two_layers, TWO_LAYERS).sites
+    before, square = jnp.full(5, 7.0), jnp.asarray([4.0, 2.0, 1.0, 0.5, 0.0])
+    for cycles in (True, False):
+        backend = lin.make(name, cycles=cycles)
+        for warming in (True, False):
+            for first in (True, False):
+                place = Place(*jnp.ones(3), jnp.asarray(warming), jnp.asarray(first))
+                renewed = first and (cycles or warming)
+                wanted = layerwise(square, sites) if renewed else before
+                np.testing.assert_array_equal(backend.mass(before, square, sites, place), wanted)
+
+
 def two_layers(x, y=None):
     a = numpyro.sample("a", dist.Normal().expand([2]).to_event(1))
     b = numpyro.sample("b", dist.Normal().expand([3]).to_event(1))
     numpyro.sample("y", dist.Normal(a.sum() + b.sum(), 1.0).expand([x.shape[0]]), obs=y)
 
 
+TWO_LAYERS = bz.make_dataset(np.zeros((4, 1)), np.arange(4.0))
+
+
 def test_the_layerwise_metric_is_the_root_mean_square_over_the_least():
-    posterior = bz.Posterior(two_layers, bz.make_dataset(np.zeros((4, 1)), np.arange(4.0)))
+    posterior = bz.Posterior(two_layers, TWO_LAYERS)
     mass = layerwise(jnp.asarray([4.0, 2.0, 1.0, 0.5, 0.0]), posterior.sites)
     np.testing.assert_allclose(mass, [np.sqrt(3.0 / 0.5)] * 2 + [1.0] * 3, rtol=1e-5)

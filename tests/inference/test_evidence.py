@@ -176,6 +176,7 @@ def test_no_evidence_without_a_normalised_prior(model, said, method):
         ("smc", {"dtype": "float16"}, "dtype = 'float16'"),
         ("elbo", {"family": "full-rank"}, "did you mean 'full-rank-vi'"),
         ("elbo", {"options": {"learning": 1}}, "unknown option options.learning"),
+        ("elbo", {"family": "last-layer-vi"}, "is no bound on the evidence; give options.others"),
         ("exact", {"over": "all"}, "estimator.over = 'all'"),
         ("laplace", {"memory_bytes": 9}, "estimator.memory_bytes = 9; give estimator.structure"),
     ],

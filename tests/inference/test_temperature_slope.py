@@ -82,6 +82,22 @@ def test_draws_give_the_slope_of_the_closed_form(axis):
     assert 0.3 < np.std(z) < 2.2  # each tail under 1e-4 by 10,000 simulated sets of 20
 
 
+def test_chains_in_modes_of_their_own_are_in_the_error():
+    """Four chains whose energies lie apart: batches of one chain are no independent draws.
+
+    Root mean square of 200 errors over the scatter of 200 slopes; both are known to a tenth. Taken
+    for independent, batches give a quarter.
+    """
+    rng = np.random.default_rng(4)
+    values, errors = [], []
+    for _ in range(200):
+        energy = rng.normal(size=(4, 1)) + rng.normal(size=(4, 100))
+        said = slope_of_draws(0.1 * energy[..., None] + rng.normal(size=(4, 100, 3)) / 3, energy)
+        values.append(said.value)
+        errors.append(said.draw_error)
+    assert 0.7 < np.sqrt(np.mean(np.square(errors))) / np.std(values) < 1.4
+
+
 @pytest.mark.validate
 @pytest.mark.parametrize("T", [0.3, pytest.param(1.0, marks=pytest.mark.validate)])
 def test_a_run_gives_the_slope_at_its_own_temperature(T):

@@ -64,12 +64,17 @@ def test_the_slope_decides_what_the_grid_does_not():
     scores = planted((0, 0, 0, 0), rng, rows=50)
     axis = "posterior_temperature"
     for value, verdict in ((-0.5, "cold"), (0.5, "warm"), (0.01, "undecided")):
-        slope = TemperatureSlope(axis, 1.0, value, 0.05, 0.02, 50)
+        slope = TemperatureSlope(axis, 1.0, value, 0.05, 0.02, 50, 4)
         said = cold_verdict("log density", GRID, scores, slope=slope)
         assert said.verdict == verdict and said.slope == value
         assert (said.probability_colder > 0.5) == (value < 0)
-    low, high = TemperatureSlope(axis, 1.0, 0.5, 0.03, 0.04, 50).interval()
+    low, high = TemperatureSlope(axis, 1.0, 0.5, 0.03, 0.04, 10**6, 10**6).interval()
     assert (low + high) / 2 == pytest.approx(0.5) and high - low == pytest.approx(0.196, rel=1e-3)
+
+
+def test_few_chains_have_the_intervals_of_students_t():
+    low, high = TemperatureSlope("posterior_temperature", 1.0, 0.0, 0.0, 0.04, 50, 4).interval()
+    assert high == -low == pytest.approx(0.04 * 3.182, rel=1e-3)
 
 
 def test_the_scatter_of_runs_is_in_the_intervals():
