@@ -199,3 +199,35 @@ def test_memory_does_not_grow_with_the_number_of_draws(tmp_path):
         peaks.append(int(done.stdout))
     print(f"peak memory {peaks[0] >> 10} and {peaks[1] >> 10} MiB")
     assert abs(peaks[1] / peaks[0] - 1) < 0.1
+
+
+ROWS = """
+import resource, sys
+import numpy as np
+import bnnzoo as bz
+
+rows = int(sys.argv[1])
+x = np.random.default_rng(0).normal(size=(rows, 2))
+run = bz.fit(
+    bz.make_model(network_options={"widths": [10]}), bz.make_dataset(x[:30], x[:30, 0]), "hmc",
+    chains=2, draws=200, warmup=20, max_steps=2, progress=False,
+)
+prediction = run.predict(x)
+assert prediction.std.shape == (rows,) and prediction.quantile([0.05, 0.95]).shape[-1] in (2, rows)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.validate
+@pytest.mark.skipif(sys.platform == "win32", reason="resource is a module of Unix")
+def test_memory_does_not_grow_with_the_number_of_rows():
+    """Quantiles of 10,000 and 100,000 rows from 400 draws, whose values alone would be 160 MB."""
+    peaks = []
+    for count in (10_000, 100_000):
+        done = subprocess.run(
+            [sys.executable, "-c", ROWS, str(count)],
+            capture_output=True, text=True, check=True, env=os.environ,
+        )  # fmt: skip
+        peaks.append(int(done.stdout))
+    print(f"peak memory {peaks[0] >> 10} and {peaks[1] >> 10} MiB")
+    assert peaks[1] / peaks[0] < 1.1
