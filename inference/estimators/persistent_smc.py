@@ -299,7 +299,8 @@ def _populate(estimator: PersistentSMC, posterior: Posterior, key: Array) -> dic
     facts={
         "number": "consistent",
         "standard error": "spread of independent repeats",
-        "wrong when": "a mode too small for any prior draw to lie near it, or particles that do "
+        "wrong when": "a mode too small for any prior draw to lie near it; a learned noise that is "
+        "small only where functions fit (nats too low, unseen: compare nested); particles that do "
         "not move (acceptance, ancestors)",
         "choose it": "gradients are dear: fewer stages and a smaller spread than smc's for as many",
     },

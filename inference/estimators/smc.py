@@ -75,7 +75,8 @@ def _run(estimator: SMCEvidence, posterior: Posterior, key: Array) -> dict[str, 
     facts={
         "number": "unbiased",
         "standard error": "spread of independent repeats",
-        "wrong when": "a mode too small for any prior draw to lie near it, or particles that do "
+        "wrong when": "a mode too small for any prior draw to lie near it; a learned noise that is "
+        "small only where functions fit (nats too low, unseen: compare nested); particles that do "
         "not move (acceptance, ancestors)",
         "choose it": "the default: any prior that can be drawn from, up to some thousand weights",
     },

@@ -183,7 +183,6 @@ def _moons():
 
 NETWORKS = {
     "1x3": lambda: _curve(3),
-    "1x3, learned noise": lambda: _curve(3, noise="learned"),
     "1x10": lambda: _curve(10),
     "two-moons": _moons,
 }
@@ -208,6 +207,23 @@ def test_estimators_agree_on_networks(network, record_property):
         error = math.hypot(found[one].standard_error, found[other].standard_error)
         assert error < 0.5, (one, other)
         assert abs(gap) < bound * error, (one, other, gap, error)
+
+
+@pytest.mark.validate
+def test_a_learned_noise_has_two_phases(record_property):
+    """Docs, where evidence misleads: paths of temperatures stay in the phase of large noise.
+
+    nested and bridge within 4 standard errors. That smc is nats below is a failure on record: a
+    path that crosses would break this bound, and the page is then to be written anew.
+    """
+    model, data = _curve(3, noise="learned")
+    found = {method: bz.log_evidence(model, data, method) for method in ("nested", "bridge", "smc")}
+    for method, said in found.items():
+        record_property(method, f"{said.value:.3f} +- {said.standard_error:.3f}")
+    nested, bridge, smc = found.values()
+    error = math.hypot(nested.standard_error, bridge.standard_error)
+    assert abs(nested.value - bridge.value) < 4 * error < 2.0
+    assert smc.value < nested.value - 4.0
 
 
 # -- ibis ----------------------------------------------------------------------------------------
