@@ -18,11 +18,9 @@ from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Fraction, Options
 
-STUCK_ACCEPTANCE = 0.2
-"""Mean acceptance rate under which moves of a population count as stuck."""
-
 CAUGHT = 0.5
-"""Share of the target acceptance under which a chain does: steps that were right in warm-up."""
+"""Share of the target acceptance under which a chain counts as stuck: its steps were right in
+warm-up, and are too long where it is now."""
 
 
 class HamiltonianOptions(Options):

@@ -29,9 +29,8 @@ from bnnzoo.inference.annealing import (
     tuning_sampler,
 )
 from bnnzoo.inference.evidence import Estimate, Estimator
-from bnnzoo.inference.hamiltonian import STUCK_ACCEPTANCE
 from bnnzoo.inference.repeats import in_groups
-from bnnzoo.inference.smc_moves import Rung, Trajectories
+from bnnzoo.inference.smc_moves import STUCK_ACCEPTANCE, Rung, Trajectories
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Fraction
 

@@ -15,6 +15,9 @@ from bnnzoo.models.leaf import Leaf
 LOW_ACCEPTANCE = 0.5
 """Share of the target acceptance under which a population is moved again."""
 
+STUCK_ACCEPTANCE = 0.2
+"""Mean acceptance rate under which moves count as stuck."""
+
 MOST_ROUNDS = 5
 """Rounds of moves of one population at most."""
 

@@ -208,12 +208,12 @@ class _Batches:
 
     def _jackknife(self, groups: int) -> float:
         """Standard error of the slope when each of some groups of batches is left out."""
+        if groups == 1:
+            return 0.0
         product, weight, score, count = (
             of.reshape(groups, -1, *of.shape[1:]).sum(1)
             for of in (self.product, self.weight, self.score, self.count)
         )
-        if groups == 1:
-            return 0.0
         left = (product.sum(0) - product) / (weight.sum(0) - weight)
         left -= ((score.sum() - score) / (count.sum() - count))[:, None]
         means = left.mean(1)

@@ -116,8 +116,8 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         from bnnzoo.datasets import make_dataset
         from bnnzoo.datasets._check import as_targets
 
-        kept = {"multi_output": True, "y_numeric": True, "ensure_min_samples": 2}
-        X, y = checked(self, X, y, as_targets, dtype=np.float64, **kept)
+        needs = {"multi_output": True, "y_numeric": True, "ensure_min_samples": 2}
+        X, y = checked(self, X, y, as_targets, dtype=np.float64, **needs)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         self._fit(make_dataset(X, y, task="regression", feature_names=self._feature_names()))

@@ -16,9 +16,8 @@ from jax.tree_util import register_dataclass
 from pydantic import Field
 
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
-from bnnzoo.inference.hamiltonian import STUCK_ACCEPTANCE
 from bnnzoo.inference.prior_checks import check_drawable
-from bnnzoo.inference.smc_moves import MOST_ROUNDS, Rung, Trajectories, move_all
+from bnnzoo.inference.smc_moves import MOST_ROUNDS, STUCK_ACCEPTANCE, Rung, Trajectories, move_all
 from bnnzoo.inference.smc_weights import resample, reweight, spreads
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior

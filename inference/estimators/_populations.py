@@ -8,8 +8,8 @@ import numpy as np
 
 from bnnzoo.inference.backends.smc import FEWEST_ANCESTORS
 from bnnzoo.inference.evidence import Estimate
-from bnnzoo.inference.hamiltonian import STUCK_ACCEPTANCE
 from bnnzoo.inference.repeats import mean_of
+from bnnzoo.inference.smc_moves import STUCK_ACCEPTANCE
 
 
 def population_estimate(

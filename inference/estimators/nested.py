@@ -303,7 +303,8 @@ def _prior_shape(posterior: Posterior, key: Array) -> Array:
     facts={
         "number": "consistent",
         "standard error": "of the prior volumes, simulated, about sqrt(information / live points), "
-        "or that by the runs' spread where it is larger: half of it, all where it is no chance",
+        "mixed with that by the runs' spread where it is larger; the spread alone where it is no "
+        "chance",
         "wrong when": "new points stay near the copies they start from (runs then differ, and "
         "ranks are not uniform: rank_p_value), or a mode holds too few live points to survive",
         "choose it": "few weights, and a check of smc that shares nothing with it",

@@ -299,9 +299,9 @@ def _populate(estimator: PersistentSMC, posterior: Posterior, key: Array) -> dic
     facts={
         "number": "consistent",
         "standard error": "spread of independent repeats",
-        "wrong when": "a mode too small for any prior draw to lie near it; a learned noise that is "
-        "small only where functions fit (nats too low, unseen: compare nested); particles that do "
-        "not move (acceptance, ancestors)",
+        "wrong when": "a mode too small for any prior draw to lie near it; a learned noise (on 1x3 "
+        "nats too low, unseen: compare nested, raise target_ess); particles that do not move "
+        "(acceptance, ancestors)",
         "choose it": "gradients are dear: fewer stages and a smaller spread than smc's for as many",
     },
     notes="The pool begins with draws of the prior. A stage weighs all of it for the next inverse "

@@ -75,9 +75,9 @@ def _run(estimator: SMCEvidence, posterior: Posterior, key: Array) -> dict[str, 
     facts={
         "number": "unbiased",
         "standard error": "spread of independent repeats",
-        "wrong when": "a mode too small for any prior draw to lie near it; a learned noise that is "
-        "small only where functions fit (nats too low, unseen: compare nested); particles that do "
-        "not move (acceptance, ancestors)",
+        "wrong when": "a mode too small for any prior draw to lie near it; a learned noise (on 1x3 "
+        "nats too low, unseen: compare nested, raise target_ess); particles that do not move "
+        "(acceptance, ancestors)",
         "choose it": "the default: any prior that can be drawn from, up to some thousand weights",
     },
     notes="A first population finds its way from prior to posterior by stages whose length the "

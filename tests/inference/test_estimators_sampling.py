@@ -210,11 +210,11 @@ def test_estimators_agree_on_networks(network, record_property):
 
 
 @pytest.mark.validate
-def test_a_learned_noise_has_two_phases(record_property):
-    """Docs, where evidence misleads: paths of temperatures stay in the phase of large noise.
+def test_paths_of_temperatures_are_too_fast_for_a_learned_noise(record_property):
+    """nested and bridge within 4 standard errors; smc nats below, a failure on record.
 
-    nested and bridge within 4 standard errors. That smc is nats below is a failure on record: a
-    path that crosses would break this bound, and the page is then to be written anew.
+    Docs, where evidence misleads. Defaults that are slow enough would break the last bound, and the
+    page is then to be written anew.
     """
     model, data = _curve(3, noise="learned")
     found = {method: bz.log_evidence(model, data, method) for method in ("nested", "bridge", "smc")}

@@ -1,5 +1,6 @@
 """Nested sampling: volumes from births and deaths, plateaus, and its evidences."""
 
+import itertools
 import math
 import sys
 import warnings
@@ -17,6 +18,8 @@ from bnnzoo.inference.nested_volumes import Deaths, evidence
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _evidence import linear, linear_model, scores, tanh_unit_pair
+
+METHODS = ("smc", "nested", "bridge")
 
 SMALL = {"live": 100, "batch": 20}
 
@@ -191,6 +194,27 @@ def test_nested_sampling_is_calibrated_on_a_network(record_property):
     record_property("std z", round(float(np.std(z, ddof=1)), 3))
     assert abs(np.mean(z)) < 4 / math.sqrt(50)
     assert 0.6 < np.std(z, ddof=1) < 1.4
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("seed", range(3))
+def test_three_roads_lead_to_one_evidence(seed, record_property):
+    """1x3 tanh with biases and learned noise on 20 points: smc, nested and bridge, pair by pair.
+
+    Four standard errors of the difference: one of the nine pairs is apart by chance in 1,700.
+    """
+    rng = np.random.default_rng(seed)
+    x = np.sort(rng.uniform(-2, 2, 20))
+    y = np.sin(2 * x) + 0.2 * rng.normal(size=20)
+    data = bz.make_dataset(x[:, None], y, task="regression")
+    model = bz.make_model("mlp", network_options={"widths": [3], "activation": "tanh"})
+    found = {name: bz.log_evidence(model, data, name, seed=seed) for name in METHODS}
+    for name, said in found.items():
+        record_property(name, str(said))
+        assert said.standard_error <= 0.3
+    for a, b in itertools.combinations(found.values(), 2):
+        error = math.hypot(a.standard_error, b.standard_error)
+        assert abs(a.value - b.value) < 4 * error
 
 
 # -- refusals ------------------------------------------------------------------------------------
