@@ -20,7 +20,7 @@ from pydantic import Field
 from bnnzoo.errors import RunError
 from bnnzoo.inference.backends.smc import SMC, SMCOptions, smc
 from bnnzoo.inference.precision import strongly_typed
-from bnnzoo.inference.smc_moves import Rung
+from bnnzoo.inference.smc_moves import FINER, Rung
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Fraction, Options, Positive
 
@@ -71,16 +71,18 @@ class Ladder(NamedTuple):
         beta: ascending ``(rung,)``; beyond the rung where it is 1 nothing counts.
         step_size: largest ``(rung,)``.
         metric: inverse masses, diagonal ``(rung, dim)``.
+        rounds: of moves ``(rung,)``, see :func:`bnnzoo.inference.smc_moves.move_all`.
     """
 
     settled: Array
     beta: Array
     step_size: Array
     metric: Array
+    rounds: Array
 
     def rung(self, number: Array) -> Rung:
         """One of them; traced."""
-        return Rung(self.settled, self.beta[number], self.step_size[number], self.metric[number])
+        return Rung(self.settled, *(values[number] for values in self[1:]))
 
     def path(self) -> np.ndarray:
         """Its inverse temperatures from 0 to 1."""
@@ -90,30 +92,46 @@ class Ladder(NamedTuple):
     def every(self) -> Rung:
         """All rungs at once, with a leading axis: what a scan goes along."""
         settled = jnp.broadcast_to(self.settled, self.beta.shape)
-        return Rung(settled, self.beta, self.step_size, self.metric)
+        return Rung(settled, *self[1:])
+
+    def filled(self, number: Array, rung: Rung) -> Ladder:
+        """With what a population has found at one rung; as it is where it is settled; traced."""
+        kept = self.rung(number)
+        found = kept.unless_settled(rung)
+        columns = (old.at[number].set(new) for old, new in zip(self[1:], found[1:], strict=True))
+        return Ladder(self.settled, *columns)
 
     def downwards(self) -> Ladder:
         """The same rungs, from the posterior's end."""
         return self._replace(
-            beta=self.beta[::-1], step_size=self.step_size[::-1], metric=self.metric[::-1]
+            beta=self.beta[::-1],
+            step_size=self.step_size[::-1],
+            metric=self.metric[::-1],
+            rounds=self.rounds[::-1],
         )
 
     def at(self, betas: np.ndarray) -> Ladder:
         """How to move at other inverse temperatures, from those of this ladder.
 
+        Where the population needed rounds of short steps, every second rung has them.
+
         Args:
             betas: ascending ``(rung,)``.
         """
-        beta, size, metric = jax.device_get((self.beta, self.step_size, self.metric))
+        beta, size, metric, rounds = jax.device_get(self[1:])
         known = slice(0, int(np.argmax(beta >= 1.0)) + 1)
         columns = [np.log(size[known]), *np.log(metric[known]).T]
         scales = np.stack([np.exp(np.interp(betas, beta[known], column)) for column in columns], 1)
+        hard = np.interp(betas, beta[known], rounds[known]) >= 2.0
+        short = hard & (np.arange(len(betas)) % 2 == 1)
+        sizes = scales[:, 0] / np.where(short, FINER, 1)
         real = size.dtype
         return Ladder(
             jnp.asarray(True),
             jnp.asarray(betas, real),
-            jnp.asarray(scales[:, 0], real),
+            jnp.asarray(sizes, real),
             jnp.asarray(scales[:, 1:], real),
+            jnp.ones(len(betas), jnp.int32),
         )
 
 
@@ -126,9 +144,8 @@ def unknown_ladder(posterior: Posterior, most: int) -> Ladder:
     """
     real = posterior.x.dtype
     nothing = jnp.zeros(most, real)
-    return Ladder(
-        jnp.asarray(False), nothing, nothing, jnp.zeros((most, posterior.dimension), real)
-    )
+    metric = jnp.zeros((most, posterior.dimension), real)
+    return Ladder(jnp.asarray(False), nothing, nothing, metric, jnp.zeros(most, jnp.int32))
 
 
 def anneal(
@@ -144,8 +161,8 @@ def anneal(
         max_stages: after which it jumps to the target.
 
     Returns:
-        ``log_z``, ``stages``, ``gradients``, the lowest ``acceptance``, whether it was ``forced``,
-        ``ancestors`` of the final population, and the ``ladder``.
+        ``log_z``, ``stages``, ``gradients``, the lowest ``acceptance``, the sum of all stages'
+        ``gap``, whether it was ``forced``, ``ancestors`` of the final population, the ``ladder``.
     """
     start = strongly_typed(sampler.init(posterior, jnp.zeros(posterior.dimension)))
     zero = jnp.zeros_like(start.beta)
@@ -154,7 +171,7 @@ def anneal(
         return carry[0].beta < 1.0
 
     def stage(carry: Any) -> Any:
-        state, ladder, gradients, lowest, _ = carry
+        state, ladder, gradients, lowest, gap, _ = carry
         number = state.stages
         last = number + 1 >= max_stages
         own = jax.random.fold_in(key, number)
@@ -162,21 +179,16 @@ def anneal(
         forced = (
             ~ladder.settled & last & (report.ess < 0.9 * sampler.target_ess * sampler.particles)
         )
-        kept = ladder.settled
-        found = Ladder(
-            kept,
-            ladder.beta.at[number].set(new.beta),
-            ladder.step_size.at[number].set(
-                jnp.where(kept, ladder.step_size[number], new.step_size)
-            ),
-            ladder.metric.at[number].set(new.inverse_mass_matrix),
-        )
+        rounds = report.rounds.astype(jnp.int32)
+        rung = Rung(ladder.settled, new.beta, new.step_size, new.inverse_mass_matrix, rounds)
+        found = ladder.filled(number, rung)
         moved = gradients + report.n_steps
-        carry = new, found, moved, jnp.minimum(lowest, report.acceptance), forced
+        lowest = jnp.minimum(lowest, report.acceptance)
+        carry = new, found, moved, lowest, gap + report.gap, forced
         return strongly_typed(carry)
 
-    begin = (start, ladder, zero, zero + 1.0, jnp.zeros((), bool))
-    state, ladder, gradients, lowest, forced = jax.lax.while_loop(
+    begin = (start, ladder, zero, zero + 1.0, zero, jnp.zeros((), bool))
+    state, ladder, gradients, lowest, gap, forced = jax.lax.while_loop(
         unfinished, stage, strongly_typed(begin)
     )
     return {
@@ -184,6 +196,7 @@ def anneal(
         "stages": state.stages,
         "gradients": gradients,
         "acceptance": lowest,
+        "gap": gap,
         "forced": forced,
         "ancestors": 1 + jnp.sum(state.ancestors[1:] != state.ancestors[:-1]),
         "ladder": ladder,

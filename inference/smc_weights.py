@@ -39,6 +39,7 @@ def reweight(
     beta: Array,
     target_ess: Leaf,
     jump: Array,
+    longest: Leaf = 1.0,
     planned: tuple[Array, Array] | None = None,
 ) -> Reweighted:
     """Weights (pi_next / pi)^(next - beta), the next beta as large as ``target_ess`` allows.
@@ -52,6 +53,7 @@ def reweight(
         beta: inverse temperature the particles are equally weighted at.
         target_ess: effective share of particles to keep, in (0, 1).
         jump: go to 1 at once, whatever is left.
+        longest: most that beta may rise otherwise.
         planned: whether the next beta is settled, and which it is; it then is no function of these
             particles, whose mean weight is unbiased.
     """
@@ -62,6 +64,7 @@ def reweight(
     rest = 1.0 - beta
     share = target_ess * jnp.maximum(count, 1) / log_ratio.size
     delta = ess_solver(lambda ratios: ratios, below, share, rest, solver.dichotomy)
+    delta = jnp.minimum(delta, longest)
     arrived = jump | (delta >= rest)
     delta = jnp.where(arrived, rest, delta)
     if planned is not None:
@@ -97,6 +100,35 @@ def largest_step(effective: Callable[[Array], Array], rest: Array, target: Array
 
     low, _ = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(rest), rest))
     return jnp.where(effective(rest) >= target, rest, low)
+
+
+def bridged(before: Array, after: Array) -> Array:
+    """Log Z_next / Z by the optimal bridge between two populations (Meng & Wong 1996, eq. 4.1).
+
+    Of the populations' own weights it takes those where the two overlap, so that it is not ruled by
+    the tails of either, as the mean weight is looking forth and its inverse's looking back.
+
+    Args:
+        before: log weights pi_next / pi of particles of pi ``(particle,)``; those that are not
+            finite are outside of what both can be compared on, and left out.
+        after: the same of particles of pi_next, all finite.
+    """
+    alive = jnp.isfinite(before)
+    count = alive.sum()
+    share = jnp.log(count / after.size)
+    safe = jnp.where(alive, before, 0.0)
+    low = jnp.minimum(jnp.min(jnp.where(alive, before, jnp.inf)), after.min())
+    high = jnp.maximum(jnp.max(jnp.where(alive, before, -jnp.inf)), after.max())
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = 0.5 * (low + high)
+        forth = jnp.where(alive, jax.nn.sigmoid(safe - middle - share), 0.0).sum()
+        more = forth > jax.nn.sigmoid(middle + share - after).sum()
+        return jnp.where(more, middle, low), jnp.where(more, high, middle)
+
+    low, high = jax.lax.fori_loop(0, HALVINGS, halve, (low, high))
+    return 0.5 * (low + high) + jnp.log(count / before.size)
 
 
 def effective_size(log_weights: Array) -> Array:

@@ -17,8 +17,8 @@ from pydantic import Field
 
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.prior_checks import check_drawable
-from bnnzoo.inference.smc_moves import MOST_ROUNDS, STUCK_ACCEPTANCE, Rung, Trajectories, move_all
-from bnnzoo.inference.smc_weights import resample, reweight, spreads
+from bnnzoo.inference.smc_moves import STUCK_ACCEPTANCE, Rung, Trajectories
+from bnnzoo.inference.smc_stages import Sampling, next_stage
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Fraction, Options, Positive
@@ -27,6 +27,11 @@ from bnnzoo.registry import register
 FEWEST_ANCESTORS = 20
 """Prior draws behind the final population under which a run is flagged: with so many the weight of
 a mode is uncertain by 0.1 and more."""
+
+
+LAG = 3.0
+"""Times sqrt(stages / particles) nats of all stages' gaps: five times what chance makes of them
+(0.57 on 1x3 tanh; see :class:`bnnzoo.inference.smc_stages.Stage`)."""
 
 
 class SMCOptions(Options):
@@ -41,7 +46,9 @@ class SMCOptions(Options):
         "the stage tempers.",
     )
     moves: Annotated[int, Field(gt=0)] = Field(
-        5, description="Trajectories of every particle in a stage, and of one before it is a draw."
+        5,
+        description="Trajectories of every particle in a round of long steps, and of one before "
+        "it is a draw; a stage has as many rounds as it needs.",
     )
     target_acceptance: Fraction = Field(
         0.8, description="Acceptance rate the step size is steered to, from stage to stage."
@@ -95,6 +102,8 @@ class _Report(NamedTuple):
     step_size: Array
     n_steps: Array
     ess: Array
+    rounds: Array
+    gap: Array
 
 
 @functools.partial(
@@ -128,6 +137,7 @@ class SMC(Backend):
         "beta",
         "ess",
         "log_normaliser",
+        "gap",
         "ancestors",
     )
     default_warmup = 500
@@ -185,6 +195,7 @@ class SMC(Backend):
             "beta": state.beta,
             "ess": report.ess,
             "log_normaliser": state.log_normaliser,
+            "gap": report.gap,
             "ancestors": _distinct(state.ancestors),
         }
         shown = state.u[state.cursor]
@@ -208,50 +219,43 @@ class SMC(Backend):
             key: typed key.
             planned: where to go and how to move, instead of finding out from the particles.
         """
-        key_draw, key_parents, key_moves = jax.random.split(key, 3)
+        key_draw, key_stage = jax.random.split(key)
         u = jax.lax.fori_loop(
             0,
             (state.stages == 0).astype(jnp.int32),
             lambda *_: self.draw(posterior, key_draw),
             state.u,
         )
-
-        def log_ratio(u: Array) -> Array:
-            return posterior.log_density(u) - posterior.log_prior_density(u)
-
-        ratios = jax.lax.map(log_ratio, u, batch_size=min(self.at_once, self.particles))
-        fixed = None if planned is None else (planned.settled, planned.beta)
-        new = reweight(ratios, state.beta, self.target_ess, jump, fixed)
-        metric, step_size = spreads(u, new.weights), state.step_size
-        rounds = jnp.asarray(MOST_ROUNDS)
-        if planned is not None:
-            metric = jnp.where(planned.settled, planned.metric, metric)
-            step_size = jnp.where(planned.settled, planned.step_size, step_size)
-            rounds = jnp.where(planned.settled, 1, rounds)
-        parents = resample(key_parents, new.weights)
-        moved = move_all(
-            _path(posterior, new.beta),
-            u[parents],
-            key_moves,
-            trajectories=self.trajectories,
-            step_size=step_size,
-            metric=metric,
-            count=self.moves,
-            at_once=self.at_once,
-            most_rounds=rounds,
+        done = next_stage(
+            functools.partial(_path, posterior),
+            lambda u: posterior.log_density(u) - posterior.log_prior_density(u),
+            u,
+            key_stage,
+            sampling=Sampling(self.target_ess, self.trajectories, self.moves, self.at_once),
+            beta=state.beta,
+            step_size=state.step_size,
+            jump=jump,
+            planned=planned,
         )
+        weighed, moved = done.weighed, done.moved
         report = _Report(
-            moved.lp[state.cursor], moved.acceptance, moved.used, moved.n_steps, new.ess
+            moved.lp[state.cursor],
+            moved.acceptance,
+            moved.used,
+            done.n_steps,
+            weighed.ess,
+            moved.needed,
+            done.gap,
         )
         state = SMCState(
             # With every weight NaN there is no population: the loop stops a chain that shows NaN.
-            u=jnp.where(jnp.isfinite(new.log_increment), moved.u, jnp.nan),
-            ancestors=state.ancestors[parents],
+            u=jnp.where(jnp.isfinite(weighed.log_increment), moved.u, jnp.nan),
+            ancestors=state.ancestors[done.parents],
             stages=state.stages + 1,
-            beta=new.beta,
-            log_normaliser=state.log_normaliser + new.log_increment,
+            beta=weighed.beta,
+            log_normaliser=state.log_normaliser + weighed.log_increment,
             step_size=moved.step_size,
-            inverse_mass_matrix=metric,
+            inverse_mass_matrix=done.rung.metric,
             cursor=state.cursor,
         )
         return state, _like(report, state.beta)
@@ -279,7 +283,8 @@ class SMC(Backend):
             count=self.moves,
         )
         gradients = 1 + self.moves * steps
-        report = _Report(lp, acceptance, largest, gradients, jnp.asarray(self.particles))
+        count, one, none = jnp.asarray(self.particles), jnp.ones(()), jnp.zeros(())
+        report = _Report(lp, acceptance, largest, gradients, count, one, none)
         return state._replace(u=state.u.at[state.cursor].set(u)), _like(report, state.beta)
 
     @property
@@ -315,6 +320,15 @@ class SMC(Backend):
                     "warning",
                     f"the particles descend from {ancestors} draws of the prior: the normaliser "
                     "and the weights of modes rest on few; raise particles",
+                )
+            )
+        lag = float(np.sum(warmup.get("gap", np.zeros(0))))
+        if lag > LAG * math.sqrt((last + 1) / self.particles):
+            found.append(
+                Flag(
+                    "warning",
+                    f"by bridges between stages log_normaliser is {lag:.2g} nats higher: "
+                    "the particles lagged behind the temperature; raise particles",
                 )
             )
         lowest = int(np.argmin(acceptance[: last + 1]))
@@ -384,6 +398,8 @@ def _distinct(ancestors: Array) -> Array:
     "Neighbouring particles are relatives, which the effective sample size of a chain sees as "
     "autocorrelation; what all particles share, such as the weights of modes that no trajectory "
     "joins, it does not see, and more draws do not improve: compare chains. "
+    "Stages are as long as the weights allow before and after the moves, and every population "
+    "is moved by long steps and short until it no longer rises and has forgotten where it was. "
     "log_normaliser estimates the log integral of the target on the targets as modelled: the log "
     "evidence at T = L = 1, at other temperatures the normaliser of the tempered posterior and no "
     "evidence. It is consistent in the number of particles; adaptation leaves a bias of order "

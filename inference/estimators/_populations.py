@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,12 @@ from bnnzoo.inference.backends.smc import FEWEST_ANCESTORS
 from bnnzoo.inference.evidence import Estimate
 from bnnzoo.inference.repeats import mean_of
 from bnnzoo.inference.smc_moves import STUCK_ACCEPTANCE
+
+SURE = 3.0
+"""Standard errors above 0 of a mean gap that is none of chance."""
+
+LARGE_LAG = 0.3
+"""Nats of lag that are warned of."""
 
 
 def population_estimate(
@@ -22,8 +29,8 @@ def population_estimate(
     """The mean Z of repeated populations, and what was wrong with any of them.
 
     Args:
-        found: of each repeat ``log_z``, ``gradients``, ``stages``, ``acceptance`` (the lowest)
-            and ``ancestors``.
+        found: of each repeat ``log_z``, ``gradients``, ``stages``, ``acceptance`` (the lowest),
+            ``ancestors``, and ``gap`` if it has one; a lag counts as standard error.
         pilot: the same of the population that found the way, which has no part in the mean, and
             whether it was ``forced``.
         particles: of each.
@@ -32,6 +39,18 @@ def population_estimate(
     """
     mean = mean_of(found["log_z"])
     warnings = list(mean.warnings)
+    lag, diagnostics = 0.0, dict[str, Any]()
+    if "gap" in found:
+        gap = found["gap"].astype(float)
+        diagnostics["gap"] = float(gap.mean())
+        diagnostics["gap_error"] = float(gap.std(ddof=1) / math.sqrt(len(gap)))
+        if diagnostics["gap"] > SURE * diagnostics["gap_error"]:
+            lag = diagnostics["gap"]
+    if lag > LARGE_LAG:
+        warnings.append(
+            f"by bridges between stages log Z is {lag:.2g} nats higher: particles lag behind "
+            "the temperature, and the value is low by up to that; raise particles"
+        )
     if pilot["forced"]:
         warnings.append(
             f"the way to the target was not found in {max_stages} stages: the last is a jump; "
@@ -47,7 +66,7 @@ def population_estimate(
         warnings.append(
             f"acceptance {lowest:.2f} in a stage: particles were copied and hardly moved"
         )
-    diagnostics = {
+    diagnostics |= {
         "spread": mean.spread,
         "stages": float(found["stages"].mean()),
         "fewest_ancestors": ancestors,
@@ -56,6 +75,5 @@ def population_estimate(
         "pilot_log_z": float(pilot["log_z"]),
     }
     gradients = int(found["gradients"].sum() + pilot["gradients"])
-    return Estimate(
-        mean.log, mean.standard_error, gradients, diagnostics | (more or {}), tuple(warnings)
-    )
+    error = math.hypot(mean.standard_error, lag)
+    return Estimate(mean.log, error, gradients, diagnostics | (more or {}), tuple(warnings))

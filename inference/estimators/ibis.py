@@ -26,7 +26,7 @@ from bnnzoo.inference.estimators.smc import SMCEvidenceOptions
 from bnnzoo.inference.evidence import Estimate, Estimator
 from bnnzoo.inference.precision import strongly_typed
 from bnnzoo.inference.repeats import repeat
-from bnnzoo.inference.smc_moves import MOST_ROUNDS, Rung, move_all
+from bnnzoo.inference.smc_moves import Rung, found_rung, move_all
 from bnnzoo.inference.smc_weights import effective_size, largest_step, resample, spreads
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Fraction
@@ -239,19 +239,21 @@ def _populate(estimator: IBIS, posterior: Posterior, key: Array) -> dict[str, An
         key_parents, key_moves = jax.random.split(key)
         weights = jnp.exp(state.log_weights)
         parents = resample(key_parents, weights)
-        metric = jnp.where(rung.settled, rung.metric, spreads(state.u, weights))
+        rung = rung.unless_settled(
+            found_rung(state.beta, state.step_size, spreads(state.u, weights))
+        )
+        likelihood = _prefix(posterior, estimator.owner, state.block, state.beta)
         moved = move_all(
-            _prefix(posterior, estimator.owner, state.block, state.beta),
+            lambda u: posterior.log_prior_density(u) + likelihood(u),
+            likelihood,
             state.u[parents],
             key_moves,
             trajectories=sampler.trajectories,
-            step_size=jnp.where(rung.settled, rung.step_size, state.step_size),
-            metric=metric,
+            rung=rung,
             count=sampler.moves,
             at_once=sampler.at_once,
-            most_rounds=jnp.where(rung.settled, 1, MOST_ROUNDS),
         )
-        size = jnp.where(rung.settled, rung.step_size, moved.step_size)
+        used = rung._replace(step_size=moved.step_size, rounds=moved.needed)
         return strongly_typed(
             state._replace(
                 u=moved.u,
@@ -261,10 +263,7 @@ def _populate(estimator: IBIS, posterior: Posterior, key: Array) -> dict[str, An
                 step_size=moved.step_size,
                 gradients=state.gradients + moved.n_steps,
                 lowest=jnp.minimum(state.lowest, moved.acceptance),
-                ladder=state.ladder._replace(
-                    step_size=state.ladder.step_size.at[number].set(size),
-                    metric=state.ladder.metric.at[number].set(metric),
-                ),
+                ladder=state.ladder.filled(number, used),
             )
         )
 
@@ -302,17 +301,17 @@ def _populate(estimator: IBIS, posterior: Posterior, key: Array) -> dict[str, An
 def _prefix(
     posterior: Posterior, owner: Array, block: Array, beta: Array
 ) -> Callable[[Array], Array]:
-    """Log density of the rows before a block, and of the block to the power ``beta``.
+    """Log-likelihood of the rows before a block, and of the block to the power ``beta``.
 
     All rows are computed and those to come weigh nothing, so that every prefix is one program.
     """
     weights = jnp.where(owner < block, 1.0, jnp.where(owner == block, beta, 0.0))
 
-    def density(u: Array) -> Array:
+    def log_likelihood(u: Array) -> Array:
         rows = posterior.pointwise_log_likelihood(u)
-        return posterior.log_prior_density(u) + jnp.where(weights > 0, weights * rows, 0.0).sum()
+        return jnp.where(weights > 0, weights * rows, 0.0).sum()
 
-    return density
+    return log_likelihood
 
 
 @register(

@@ -29,8 +29,8 @@ from bnnzoo.inference.estimators.smc import SMCEvidenceOptions
 from bnnzoo.inference.evidence import Estimate, Estimator
 from bnnzoo.inference.precision import strongly_typed
 from bnnzoo.inference.repeats import repeat
-from bnnzoo.inference.smc_moves import MOST_ROUNDS, move_all
-from bnnzoo.inference.smc_weights import effective_size, largest_step, resample, spreads
+from bnnzoo.inference.smc_moves import found_rung, move_all
+from bnnzoo.inference.smc_weights import bridged, effective_size, largest_step, resample, spreads
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Positive
 from bnnzoo.registry import register
@@ -85,6 +85,7 @@ class _State(NamedTuple):
         step_size: of the next trajectories, in units of the metric.
         gradients: spent.
         lowest: acceptance of any stage.
+        gap: by how much log Z is higher by bridges between stages.
         forced: the last stage was a jump.
         ladder: how far each stage went, and how particles moved there.
     """
@@ -102,6 +103,7 @@ class _State(NamedTuple):
     step_size: Array
     gradients: Array
     lowest: Array
+    gap: Array
     forced: Array
     ladder: Ladder
 
@@ -222,34 +224,35 @@ def _populate(estimator: PersistentSMC, posterior: Posterior, key: Array) -> dic
         """The population drawn from the pool, moved, is its next stage."""
         number, rung = state.stages, state.ladder.rung(state.stages)
         flat = state.pool.reshape(most * size, -1)
-        metric = jnp.where(rung.settled, rung.metric, spreads(flat, weights))
+        rung = rung.unless_settled(found_rung(state.beta, state.step_size, spreads(flat, weights)))
         moved = move_all(
             path_density(posterior, state.beta),
+            posterior.log_likelihood,
             flat[parents],
             key,
             trajectories=sampler.trajectories,
-            step_size=jnp.where(rung.settled, rung.step_size, state.step_size),
-            metric=metric,
+            rung=rung,
             count=sampler.moves,
             at_once=sampler.at_once,
-            most_rounds=jnp.where(rung.settled, 1, MOST_ROUNDS),
         )
-        likelihood = jax.lax.map(posterior.log_likelihood, moved.u, batch_size=at_once)
-        size_next = jnp.where(rung.settled, rung.step_size, moved.step_size)
+        # As in bnnzoo.inference.smc_stages.Stage: by a bridge from the stage before.
+        before = state.log_likelihood[number - 1]
+        rise = state.beta - state.betas[number - 1]
+        forth = state.log_z - state.log_zs[number - 1]
+        gap = bridged(rise * before, rise * moved.heights) - forth
+        used = rung._replace(step_size=moved.step_size, rounds=moved.needed)
         return strongly_typed(
             state._replace(
                 pool=state.pool.at[number].set(moved.u),
-                log_likelihood=state.log_likelihood.at[number].set(likelihood),
+                log_likelihood=state.log_likelihood.at[number].set(moved.heights),
                 ancestors=state.ancestors.at[number].set(origins),
                 betas=state.betas.at[number].set(state.beta),
                 log_zs=state.log_zs.at[number].set(state.log_z),
                 step_size=moved.step_size,
                 gradients=state.gradients + moved.n_steps,
                 lowest=jnp.minimum(state.lowest, moved.acceptance),
-                ladder=state.ladder._replace(
-                    step_size=state.ladder.step_size.at[number].set(size_next),
-                    metric=state.ladder.metric.at[number].set(metric),
-                ),
+                gap=state.gap + gap,
+                ladder=state.ladder.filled(number, used),
             )
         )
 
@@ -268,6 +271,7 @@ def _populate(estimator: PersistentSMC, posterior: Posterior, key: Array) -> dic
         step_size=jnp.asarray(drawn.shape[1] ** -0.25, real),
         gradients=zero,
         lowest=zero + 1.0,
+        gap=zero,
         forced=jnp.zeros((), bool),
         ladder=estimator.ladder,
     )
@@ -279,6 +283,7 @@ def _populate(estimator: PersistentSMC, posterior: Posterior, key: Array) -> dic
         "stages": end.stages,
         "gradients": end.gradients,
         "acceptance": end.lowest,
+        "gap": end.gap,
         "forced": end.forced,
         "ancestors": end.origins,
     }
@@ -299,9 +304,8 @@ def _populate(estimator: PersistentSMC, posterior: Posterior, key: Array) -> dic
     facts={
         "number": "consistent",
         "standard error": "spread of independent repeats",
-        "wrong when": "a mode too small for any prior draw to lie near it; a learned noise (on 1x3 "
-        "nats too low, unseen: compare nested, raise target_ess); particles that do not move "
-        "(acceptance, ancestors)",
+        "wrong when": "a mode too small for any prior draw to lie near it; particles that do not "
+        "move (acceptance, ancestors) or lag behind the temperature (gap), as with a learned noise",
         "choose it": "gradients are dear: fewer stages and a smaller spread than smc's for as many",
     },
     notes="The pool begins with draws of the prior. A stage weighs all of it for the next inverse "

@@ -75,16 +75,18 @@ def _run(estimator: SMCEvidence, posterior: Posterior, key: Array) -> dict[str, 
     facts={
         "number": "unbiased",
         "standard error": "spread of independent repeats",
-        "wrong when": "a mode too small for any prior draw to lie near it; a learned noise (on 1x3 "
-        "nats too low, unseen: compare nested, raise target_ess); particles that do not move "
-        "(acceptance, ancestors)",
+        "wrong when": "a mode too small for any prior draw to lie near it; particles that do not "
+        "move (acceptance, ancestors) or lag behind the temperature (gap), as with a learned noise",
         "choose it": "the default: any prior that can be drawn from, up to some thousand weights",
     },
-    notes="A first population finds its way from prior to posterior by stages whose length the "
-    "weights set, and how its particles move. Then repeats, from draws of the prior of their own, "
-    "keep to that way; log Z is the sum of their stages' log mean weights. The evidences of the "
-    "repeats are averaged, not their logarithms. Populations that set their own stages are low: "
-    "128 particles were by 0.2 nats on linear models of 100 features.",
+    notes="A first population finds its way from prior to posterior: stages as long as the "
+    "weights allow before and after the moves, and rounds of moves, of long steps and short, "
+    "until particles no longer rise and have forgotten where they were. Then repeats, from draws "
+    "of the prior of their own, keep to that way; log Z is the sum of their stages' log mean "
+    "weights. The evidences of the repeats are averaged, not their logarithms. Populations that "
+    "set their own stages are low: 128 particles were by 0.2 nats on linear models of 100 "
+    "features. By how much log Z is higher by bridges between stages (gap) is standard error where "
+    "it is more than chance.",
 )
 def smc(options: SMCEvidenceOptions) -> SMCEvidence:
     """The estimator of these options."""

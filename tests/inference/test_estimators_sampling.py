@@ -210,20 +210,27 @@ def test_estimators_agree_on_networks(network, record_property):
 
 
 @pytest.mark.validate
-def test_paths_of_temperatures_are_too_fast_for_a_learned_noise(record_property):
-    """nested and bridge within 4 standard errors; smc nats below, a failure on record.
+def test_estimators_agree_with_a_learned_noise(record_property):
+    """1x3 again, where a large noise gives way abruptly to a small one as the temperature falls.
 
-    Docs, where evidence misleads. Defaults that are slow enough would break the last bound, and the
-    page is then to be written anew.
+    Every pair but those with ``thermodynamic``, whose integrand is infinite at the prior and which
+    says so, by Student's t of 15 degrees at ``BUDGET``; and ``smc``, whose error has its lag in it,
+    is not off by more than 1.5 nats.
     """
     model, data = _curve(3, noise="learned")
-    found = {method: bz.log_evidence(model, data, method) for method in ("nested", "bridge", "smc")}
+    methods = [method for method in METHODS if method != "thermodynamic"]
+    found = {method: bz.log_evidence(model, data, method) for method in methods}
     for method, said in found.items():
         record_property(method, f"{said.value:.3f} +- {said.standard_error:.3f}")
-    nested, bridge, smc = found.values()
-    error = math.hypot(nested.standard_error, bridge.standard_error)
-    assert abs(nested.value - bridge.value) < 4 * error < 2.0
-    assert smc.value < nested.value - 4.0
+        print(method, said.value, said.standard_error, said.warnings)
+    pairs = list(itertools.combinations(methods, 2))
+    bound = stats.t.isf(BUDGET / len(pairs) / 2, 15)
+    for one, other in pairs:
+        gap = found[one].value - found[other].value
+        error = math.hypot(found[one].standard_error, found[other].standard_error)
+        assert abs(gap) < bound * error, (one, other, gap, error)
+    assert abs(found["smc"].value - found["nested"].value) < 1.5
+    assert bz.log_evidence(model, data, "thermodynamic").warnings
 
 
 # -- ibis ----------------------------------------------------------------------------------------

@@ -6,12 +6,25 @@ to rounding.
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnnzoo.inference import smc_weights
+from bnnzoo.inference import smc_stages, smc_weights
+from bnnzoo.inference.bridging import bridge
+from bnnzoo.inference.smc_moves import (
+    DRIFT,
+    MEMORY,
+    MOST_ROUNDS,
+    Trajectories,
+    found_rung,
+    move_all,
+)
+from bnnzoo.inference.smc_stages import Sampling, next_stage
+from bnnzoo.inference.smc_weights import bridged
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e8])
@@ -61,3 +74,92 @@ def test_spreads_of_a_normal_are_variances_and_one_far_draw_does_not_count():
     u[1, 1] = 1e4
     spreads = smc_weights.spreads(jnp.asarray(u), jnp.asarray(weights / weights.sum()))
     np.testing.assert_allclose(spreads, [1.0, 100.0], rtol=0.07)
+
+
+@pytest.mark.parametrize("apart", [0.5, 2.0])
+def test_the_bridge_of_two_populations_is_that_of_draws_and_right(apart):
+    """N(0, 1) to exp(a x - 3) N(0, 1): log ratio a^2 / 2 - 3, and five draws of no density."""
+    rng = np.random.default_rng(0)
+    before, after = rng.normal(size=4_000), apart + rng.normal(size=4_000)
+    weights = [apart * x - 3.0 for x in (before, after)]
+    found = float(bridged(*map(jnp.asarray, weights)))
+    assert found == pytest.approx(bridge(weights[1][None], weights[0]).log_z, abs=1e-3)
+    assert found == pytest.approx(apart**2 / 2 - 3.0, abs=0.1)  # five of its errors at least
+    dead = np.concatenate([weights[0], np.full(1_000, -np.inf)])
+    assert float(bridged(jnp.asarray(dead), jnp.asarray(weights[1]))) == pytest.approx(
+        found + np.log(0.8), abs=1e-4
+    )
+
+
+def _lagging(rounds, settled):
+    """Normal particles, the heights of which are low by three standard deviations, after moves."""
+    trajectories = Trajectories(0.5, 0.2, 100, 0.8)
+    rung = found_rung(jnp.ones(()), jnp.array(0.3), jnp.ones(1))
+    rung = rung._replace(settled=jnp.array(settled), rounds=jnp.array(rounds, jnp.int32))
+    u = 3.0 + jax.random.normal(jax.random.key(0), (256, 1))
+    return move_all(
+        lambda u: -0.5 * jnp.sum(u**2),
+        lambda u: -u[0],
+        u,
+        jax.random.key(1),
+        trajectories=trajectories,
+        rung=rung,
+        count=2,
+        at_once=128,
+    )
+
+
+def test_a_population_is_moved_until_it_has_arrived():
+    """Five rounds or more take the mean to zero within 5 standard errors; one alone does not."""
+    moved = _lagging(0, False)
+    assert 5 <= int(moved.rounds) < MOST_ROUNDS
+    assert int(moved.needed) == int(moved.rounds) - 1
+    assert abs(float(moved.memory)) <= MEMORY and float(moved.rise) <= DRIFT
+    assert abs(float(moved.u.mean())) < 5 / 16
+    alone = _lagging(1, True)
+    assert int(alone.rounds) == 1
+    assert float(alone.u.mean()) > 1.0
+
+
+def _opened(u):
+    """The door: 12 nats more where one draw of N(0, 1) in 740 is."""
+    return 12.0 * jax.nn.sigmoid(4.0 * (u[0] - 3.0))
+
+
+def _path(beta):
+    return lambda u: -0.5 * u[0] ** 2 + beta * _opened(u)
+
+
+@pytest.mark.parametrize("looks_back", [True, False])
+def test_a_part_of_the_next_density_that_no_weight_has_seen_is_seen_from_behind(
+    looks_back, monkeypatch
+):
+    """Weights of 256 draws say that one stage will do, which is nats too low by quadrature.
+
+    Stages that are cut where bridges disagree are right within 0.5: five standard errors of a
+    population that passes through a part of 1 / 256.
+    """
+    monkeypatch.setattr(smc_stages, "GAP", 1.5 if looks_back else math.inf)
+    sampling = Sampling(0.5, Trajectories(1.5, 0.2, 100, 0.8), 5, 128)
+
+    @jax.jit
+    def stage(u, beta, key):
+        size, jump = jnp.array(0.5), jnp.zeros((), bool)
+        done = next_stage(
+            _path, _opened, u, key, sampling=sampling, beta=beta, step_size=size, jump=jump
+        )
+        return done.moved.u, done.weighed.beta, done.weighed.log_increment
+
+    u = jax.random.normal(jax.random.key(2), (256, 1))
+    beta, log_z, stages = jnp.zeros(()), 0.0, 0
+    while beta < 1.0:
+        u, beta, rise = stage(u, beta, jax.random.fold_in(jax.random.key(3), stages))
+        log_z, stages = log_z + float(rise), stages + 1
+    x = np.linspace(-10, 20, 30_001)
+    density = np.exp(-0.5 * x**2 + 12.0 / (1.0 + np.exp(-4.0 * (x - 3.0)))) / np.sqrt(2 * np.pi)
+    truth = math.log(np.trapezoid(density, x))
+    if looks_back:
+        assert stages > 2
+        assert log_z == pytest.approx(truth, abs=0.5)
+    else:
+        assert log_z < truth - 1.0

@@ -39,7 +39,7 @@ def cells(folder):
 
 
 def test_why_no_scheduler_answers_is_said_in_words(monkeypatch):
-    monkeypatch.setattr(study_workers, "TIMEOUT", 1)
+    monkeypatch.setattr(study_workers, "TIMEOUT", 3)
     said = {
         "tcp://127.0.0.1:1": "connection refused",
         "foo://x:1": "unknown address scheme 'foo' .*",
@@ -49,7 +49,7 @@ def test_why_no_scheduler_answers_is_said_in_words(monkeypatch):
         with pytest.raises(InputError) as caught:
             study_workers.executor(1, address)
         assert re.fullmatch(line, str(caught.value)), str(caught.value)
-    assert study_workers._why(OSError("Timed out trying to connect")) == "timed out after 1 s"
+    assert study_workers._why(OSError("Timed out trying to connect")) == "timed out after 3 s"
 
 
 @pytest.mark.validate
