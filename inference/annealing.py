@@ -113,7 +113,7 @@ class Ladder(NamedTuple):
     def at(self, betas: np.ndarray) -> Ladder:
         """How to move at other inverse temperatures, from those of this ladder.
 
-        Where the population needed rounds of short steps, every second rung has them.
+        Where the population needed more than a round of each kind, every second rung has them.
 
         Args:
             betas: ascending ``(rung,)``.
@@ -122,7 +122,7 @@ class Ladder(NamedTuple):
         known = slice(0, int(np.argmax(beta >= 1.0)) + 1)
         columns = [np.log(size[known]), *np.log(metric[known]).T]
         scales = np.stack([np.exp(np.interp(betas, beta[known], column)) for column in columns], 1)
-        hard = np.interp(betas, beta[known], rounds[known]) >= 2.0
+        hard = np.interp(betas, beta[known], rounds[known]) > 2.0
         short = hard & (np.arange(len(betas)) % 2 == 1)
         sizes = scales[:, 0] / np.where(short, FINER, 1)
         real = size.dtype
@@ -225,10 +225,22 @@ def find_ladder(
         RunError: no prior draw has any likelihood.
     """
     room = unknown_ladder(posterior, max_stages)
-    found = annealed(sampler, posterior, pilot_key(seed), room, jnp.asarray(max_stages))
+    found = jax.device_get(
+        annealed(sampler, posterior, pilot_key(seed), room, jnp.asarray(max_stages))
+    )
     check_pilot(found, sampler.particles)
-    ladder = found.pop("ladder")._replace(settled=jnp.asarray(True))
-    return ladder, jax.device_get(found)
+    return settle(found), found
+
+
+def settle(pilot: dict[str, Any]) -> Ladder:
+    """The ladder that a population has found, to be kept to by others.
+
+    Args:
+        pilot: what it gave; its ``ladder`` is taken out and ``most_rounds`` of any rung put in.
+    """
+    ladder: Ladder = jax.tree.map(jnp.asarray, pilot.pop("ladder"))
+    pilot["most_rounds"] = int(ladder.rounds.max())
+    return ladder._replace(settled=jnp.asarray(True))
 
 
 def pilot_key(seed: int) -> Array:

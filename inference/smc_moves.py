@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,15 +32,20 @@ its door and accepted everywhere else: no acceptance rate shows it.
 """
 
 DRIFT = 2.0
-"""Standard errors by which the mean height may rise in a round of short steps: by chance one
+"""Standard errors by which heights may rise in a round of short steps: by the mean alone one
 population in 44 rises more that has nowhere to go."""
 
 MEMORY = 0.1
-"""Most correlation of the particles' heights with those before the first round.
+"""Most rank correlation of the particles' heights with those before the first round, or two of its
+standard errors, 2 / sqrt(particles).
 
 Where few particles at a time cross to where the next temperature wants them, their mean rises by
 less in a round than its own error. It can be trusted once they have all been anywhere.
 """
+
+FADING = 0.95
+"""Of the memory two rounds ago, what is left where it still fades. In modes that no trajectory
+joins it does not, and rounds would be for nothing."""
 
 Density = Callable[[Array], Array]
 
@@ -158,8 +164,8 @@ class Moved(NamedTuple):
         step_size: for the next population.
         n_steps: gradients of all rounds and particles.
         rounds: their number.
-        rise: of the mean height in the last round of short steps, in standard errors.
-        memory: correlation of heights with those before the first round.
+        rise: of the heights in the last round of short steps, in standard errors.
+        memory: rank correlation of heights with those before the first round, after the last three.
     """
 
     u: Array
@@ -175,8 +181,9 @@ class Moved(NamedTuple):
 
     @property
     def needed(self) -> Array:
-        """Rounds before the one that only showed that nothing rises any more."""
-        return jnp.maximum(self.rounds - 1, 1)
+        """Rounds without the second, where that only showed that one had been enough."""
+        most = _most_memory(self.heights.size)
+        return jnp.where((self.rounds == 2) & (self.memory[1] <= most), 1, self.rounds)
 
 
 def unmoved(u: Array, heights: Array, step_size: Array) -> Moved:
@@ -188,14 +195,17 @@ def unmoved(u: Array, heights: Array, step_size: Array) -> Moved:
         step_size: of the first round.
     """
     zero, none = jnp.zeros_like(step_size), jnp.zeros((), jnp.int32)
-    lp = jnp.zeros_like(heights)
-    return Moved(u, lp, heights, zero, zero, step_size, none, none, zero, zero)
+    memory = jnp.ones(3, heights.dtype)
+    return Moved(
+        u, jnp.zeros_like(heights), heights, zero, zero, step_size, none, none, zero, memory
+    )
 
 
 def move_all(
     density: Density,
     height: Density,
     u: Array,
+    heights: Array,
     key: Array,
     *,
     trajectories: Trajectories,
@@ -206,16 +216,17 @@ def move_all(
     """Every particle after as many rounds of moves as the population needs.
 
     Rounds have long steps and short ones in turn, :data:`FINER` apart; those of short steps have
-    half as many trajectories. A population that comes from a higher temperature is low: its mean
-    height rises until it has arrived. Rounds go on until long steps are accepted, one of short
-    steps has not raised the mean by :data:`DRIFT` standard errors, and particles are no longer
-    where they were (:data:`MEMORY`). Each leaves the density as it is. A rung that is settled has
-    its number of rounds, whatever comes of them.
+    half as many trajectories. A population that comes from a higher temperature is low: heights
+    rise until it has arrived. Rounds go on until long steps are accepted, one of short steps has
+    not raised heights by :data:`DRIFT` standard errors, and particles are no longer where they were
+    (:data:`MEMORY`) or will not leave (:data:`FADING`). A rung that is settled has its number of
+    rounds and its step size, whatever comes of them: then every round leaves the density as it is.
 
     Args:
         density: log density that the moves leave as it is.
         height: log-likelihood that the path of temperatures raises.
-        u: particles ``(particle, dim)``, whose heights are finite.
+        u: particles ``(particle, dim)``.
+        heights: theirs ``(particle,)``; where none is finite nothing moves.
         key: typed key.
         trajectories: how they move.
         rung: step size of the first round, metric, and rounds if they are settled.
@@ -223,14 +234,15 @@ def move_all(
         at_once: particles whose gradients are in memory at the same time.
     """
     particles = u.shape[0]
-    group = min(at_once, particles)
-    begun = jax.lax.map(height, u, batch_size=group)
+    most, possible = _most_memory(particles), jnp.isfinite(heights).any()
 
     def restless(moved: Moved) -> Array:
         refused = moved.acceptance < LOW_ACCEPTANCE * trajectories.target_acceptance
         rises = (moved.rounds < 2) | (moved.rise > DRIFT)
-        found = (refused | rises | (moved.memory > MEMORY)) & (moved.rounds < MOST_ROUNDS)
-        return jnp.where(rung.settled, moved.rounds < rung.rounds, found)
+        before, _, memory = moved.memory
+        remembers = (memory > most) & ((moved.rounds < 4) | (memory < FADING * before))
+        found = (refused | rises | remembers) & (moved.rounds < MOST_ROUNDS)
+        return possible & jnp.where(rung.settled, moved.rounds < rung.rounds, found)
 
     def another(moved: Moved) -> Moved:
         long = moved.rounds % 2 == 0
@@ -244,21 +256,45 @@ def move_all(
             )
             return u, lp, height(u), rate
 
-        u, lp, heights, rates = jax.lax.map(one, (moved.u, own), batch_size=group)
-        rate, rises = rates.mean(), heights - moved.heights
-        error = jnp.maximum(jnp.std(rises) / jnp.sqrt(particles), jnp.finfo(rises.dtype).tiny)
+        u, lp, now, rates = jax.lax.map(one, (moved.u, own), batch_size=min(at_once, particles))
+        rate = rates.mean()
         size = moved.step_size * jnp.exp(rate - trajectories.target_acceptance)
+        size = jnp.minimum(size, trajectories.length)
+        memory = jnp.corrcoef(_ranks(heights), _ranks(now))[0, 1]
         return Moved(
             u,
             lp,
-            heights,
+            now,
             jnp.where(long, rate, moved.acceptance),
             jnp.where(long, largest, moved.used),
-            jnp.where(long, jnp.minimum(size, trajectories.length), moved.step_size),
+            jnp.where(long & ~rung.settled, size, moved.step_size),
             moved.n_steps + particles * (1 + times * steps),
             moved.rounds + 1,
-            jnp.where(long, moved.rise, rises.mean() / error),
-            jnp.corrcoef(begun, heights)[0, 1],  # NaN of equal heights, which is no memory
+            jnp.where(long, moved.rise, _rise(now - moved.heights)),
+            jnp.append(moved.memory[1:], memory),
         )
 
-    return jax.lax.while_loop(restless, another, strongly_typed(unmoved(u, begun, rung.step_size)))
+    return jax.lax.while_loop(
+        restless, another, strongly_typed(unmoved(u, heights, rung.step_size))
+    )
+
+
+def _most_memory(particles: int) -> float:
+    return max(MEMORY, 2.0 / math.sqrt(particles))
+
+
+def _ranks(values: Array) -> Array:
+    """From 1, in the order of the values ``(particle,)``."""
+    return 1.0 + jnp.argsort(jnp.argsort(values)).astype(values.dtype)
+
+
+def _rise(rises: Array) -> Array:
+    """By how many standard errors values are above 0, by their mean or by signed ranks.
+
+    Moves that leave a density as it is and are reversible change heights up and down alike. The
+    mean sees the few that rise by much, ranks the many where one of heavy tails rules the mean.
+    """
+    error = jnp.maximum(jnp.std(rises) / math.sqrt(rises.size), jnp.finfo(rises.dtype).tiny)
+    ranks = _ranks(jnp.abs(rises))
+    signed = jnp.sum(jnp.sign(rises) * ranks) / jnp.sqrt(jnp.sum(ranks**2))
+    return jnp.maximum(rises.mean() / error, signed)

@@ -22,7 +22,9 @@ from bnnzoo.inference.smc_weights import Reweighted, bridged, resample, reweight
 from bnnzoo.models.leaf import Leaf
 
 GAP = 1.5
-"""A stage is too long whose ``gap`` is more than that many times 1 / sqrt(particles)."""
+"""A stage is too long whose ``gap`` is more than that many standard deviations of its mean weight,
+sqrt(1 / ess - 1 / particles): twice those of the gap itself, which are 0.8 of them where nothing is
+amiss."""
 
 MOST_TRIES = 8
 """Lengths of one stage, each half the one before."""
@@ -53,9 +55,10 @@ class Stage(NamedTuple):
         parents: of the particles ``(particle,)``.
         moved: the particles.
         gap: what the stage adds to log Z by a bridge from where the particles are now to where they
-            were, less what it adds by the weights before they moved. Both are the same, but for
-            noise, of populations that follow the temperature. A part of the next density in which
-            no particle was is not in the weights; once some moved there, it is in the bridge.
+            were, less what it adds by the weights before they moved and what a log mean is low by.
+            Nothing but noise is left of populations that follow the temperature. A part of the
+            next density in which no particle was is not in the weights; once some moved there, it
+            is in the bridge.
         n_steps: gradients of all tries.
         tries: lengths tried.
         longest: length of the next to try.
@@ -104,7 +107,7 @@ def next_stage(
     settled = jnp.zeros((), bool) if planned is None else planned.settled
 
     def too_long(stage: Stage) -> Array:
-        torn = stage.gap > GAP / jnp.sqrt(particles)
+        torn = stage.gap > GAP * jnp.sqrt(1.0 / stage.weighed.ess - 1.0 / particles)
         return torn & ~settled & ~jump & (stage.tries < MOST_TRIES)
 
     def attempt(stage: Stage) -> Stage:
@@ -118,6 +121,7 @@ def next_stage(
             path(weighed.beta),
             height,
             u[parents],
+            ratios[parents],
             jax.random.fold_in(key_moves, stage.tries),
             trajectories=sampling.trajectories,
             rung=rung,
@@ -126,12 +130,13 @@ def next_stage(
         )
         rise = weighed.beta - beta
         gap = bridged(rise * ratios, rise * moved.heights) - weighed.log_increment
+        gap = gap - 0.5 * (1.0 / weighed.ess - 1.0 / particles)
         return Stage(
             weighed,
             rung,
             parents,
             moved,
-            gap,
+            jnp.where(jnp.isfinite(gap), gap, 0.0),
             stage.n_steps + moved.n_steps,
             stage.tries + 1,
             0.5 * rise,

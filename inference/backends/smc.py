@@ -29,9 +29,9 @@ FEWEST_ANCESTORS = 20
 a mode is uncertain by 0.1 and more."""
 
 
-LAG = 3.0
-"""Times sqrt(stages / particles) nats of all stages' gaps: five times what chance makes of them
-(0.57 on 1x3 tanh; see :class:`bnnzoo.inference.smc_stages.Stage`)."""
+LAG = 3.2
+"""Standard deviations of the product of all mean weights that are too much for the sum of all gaps,
+four of those that chance makes of it; see :class:`bnnzoo.inference.smc_stages.Stage`."""
 
 
 class SMCOptions(Options):
@@ -322,8 +322,9 @@ class SMC(Backend):
                     "and the weights of modes rest on few; raise particles",
                 )
             )
-        lag = float(np.sum(warmup.get("gap", np.zeros(0))))
-        if lag > LAG * math.sqrt((last + 1) / self.particles):
+        gap = np.concatenate([part.get("gap", np.zeros(0)) for part in (warmup, stats)])
+        lag = float(gap[: last + 1].sum())
+        if lag > LAG * math.sqrt(float(np.sum(1.0 / ess[: last + 1] - 1.0 / self.particles))):
             found.append(
                 Flag(
                     "warning",
@@ -393,8 +394,8 @@ def _distinct(ancestors: Array) -> Array:
     },
     notes="A chain is one independent run: it draws its particles from the prior and takes them "
     "to the target in as many warm-up steps as the weights ask for; a warm-up step after that is "
-    "one trajectory of one particle. A draw is the next particle of the population, moved by one "
-    "trajectory more, and draws beyond the number of particles are the same particles moved on. "
+    "the moves of one particle. A draw is the next particle of the population, moved by some "
+    "trajectories more, and draws beyond the number of particles are the same particles moved on. "
     "Neighbouring particles are relatives, which the effective sample size of a chain sees as "
     "autocorrelation; what all particles share, such as the weights of modes that no trajectory "
     "joins, it does not see, and more draws do not improve: compare chains. "

@@ -6,14 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from bnnzoo.inference.backends.smc import FEWEST_ANCESTORS
 from bnnzoo.inference.evidence import Estimate
 from bnnzoo.inference.repeats import mean_of
-from bnnzoo.inference.smc_moves import STUCK_ACCEPTANCE
+from bnnzoo.inference.smc_moves import MOST_ROUNDS, STUCK_ACCEPTANCE
 
-SURE = 3.0
-"""Standard errors above 0 of a mean gap that is none of chance."""
+CHANCE = 0.001
+"""That a lag is warned of where there is none."""
 
 LARGE_LAG = 0.3
 """Nats of lag that are warned of."""
@@ -30,26 +31,31 @@ def population_estimate(
 
     Args:
         found: of each repeat ``log_z``, ``gradients``, ``stages``, ``acceptance`` (the lowest),
-            ``ancestors``, and ``gap`` if it has one; a lag counts as standard error.
-        pilot: the same of the population that found the way, which has no part in the mean, and
-            whether it was ``forced``.
+            ``ancestors``, and ``gap`` if it has one; a positive one counts as standard error.
+        pilot: the same of the population that found the way, which has no part in the mean, whether
+            it was ``forced`` and its ``most_rounds``.
         particles: of each.
         max_stages: after which the pilot was forced.
         more: diagnostics beside those of every population.
     """
     mean = mean_of(found["log_z"])
     warnings = list(mean.warnings)
-    lag, diagnostics = 0.0, dict[str, Any]()
-    if "gap" in found:
-        gap = found["gap"].astype(float)
+    diagnostics: dict[str, Any] = {"most_rounds": pilot["most_rounds"]}
+    lag = 0.0
+    if "gap" in found and (alive := np.isfinite(found["log_z"])).sum() > 1:
+        gap = found["gap"][alive].astype(float)
+        lag = max(0.0, float(gap.mean()))
         diagnostics["gap"] = float(gap.mean())
         diagnostics["gap_error"] = float(gap.std(ddof=1) / math.sqrt(len(gap)))
-        if diagnostics["gap"] > SURE * diagnostics["gap_error"]:
-            lag = diagnostics["gap"]
-    if lag > LARGE_LAG:
+        sure = float(stdtrit(len(gap) - 1, 1.0 - CHANCE)) * diagnostics["gap_error"]
+        if lag > max(LARGE_LAG, sure):
+            warnings.append(
+                f"by bridges between stages log Z is {lag:.2g} nats higher: particles lag behind "
+                "the temperature, and the value is low by up to that; raise particles"
+            )
+    if pilot["most_rounds"] >= MOST_ROUNDS:
         warnings.append(
-            f"by bridges between stages log Z is {lag:.2g} nats higher: particles lag behind "
-            "the temperature, and the value is low by up to that; raise particles"
+            f"particles still rose after {MOST_ROUNDS} rounds of moves in a stage; raise moves"
         )
     if pilot["forced"]:
         warnings.append(

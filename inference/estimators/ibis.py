@@ -18,7 +18,7 @@ from pydantic import Field
 from scipy import special
 
 from bnnzoo.errors import OptionError
-from bnnzoo.inference.annealing import Ladder, check_pilot, pilot_key, unknown_ladder
+from bnnzoo.inference.annealing import Ladder, check_pilot, pilot_key, settle, unknown_ladder
 from bnnzoo.inference.backends.smc import SMC
 from bnnzoo.inference.backends.smc import smc as sampler_of
 from bnnzoo.inference.estimators._populations import population_estimate
@@ -149,8 +149,7 @@ class IBIS(Estimator):
         )
         pilot = jax.device_get(_populate(planned, posterior, pilot_key(seed)))
         check_pilot(pilot, self.sampler.particles)
-        ladder = jax.tree.map(jnp.asarray, pilot.pop("ladder"))._replace(settled=jnp.asarray(True))
-        planned = dataclasses.replace(planned, ladder=ladder)
+        planned = dataclasses.replace(planned, ladder=settle(pilot))
         found = repeat(_run, planned, posterior, seed, self.repeats, dtype)
         # Of the first b blocks each: their differences add up to the value, which the mean of the
         # repeats' own logarithms would not.
@@ -227,14 +226,17 @@ def _populate(estimator: IBIS, posterior: Posterior, key: Array) -> dict[str, An
         )
         own = jax.random.fold_in(key_stages, state.stages)
         state = jax.lax.fori_loop(
-            0, (~arrived).astype(jnp.int32), lambda _, s: bridged(s, rung, own), state
+            0, (~arrived).astype(jnp.int32), lambda _, s: bridged(s, rung, ratio, own), state
         )
         return strongly_typed(
             state._replace(block=state.block + arrived, beta=jnp.where(arrived, 0.0, state.beta))
         )
 
-    def bridged(state: _State, rung: Rung, key: Array) -> _State:
-        """Equal weights again, and every particle moved."""
+    def bridged(state: _State, rung: Rung, heights: Array, key: Array) -> _State:
+        """Equal weights again, and every particle moved; heights are log-likelihoods of the block.
+
+        Of the rows so far the likelihood need not rise as the block comes in.
+        """
         number = state.stages - 1
         key_parents, key_moves = jax.random.split(key)
         weights = jnp.exp(state.log_weights)
@@ -242,11 +244,12 @@ def _populate(estimator: IBIS, posterior: Posterior, key: Array) -> dict[str, An
         rung = rung.unless_settled(
             found_rung(state.beta, state.step_size, spreads(state.u, weights))
         )
-        likelihood = _prefix(posterior, estimator.owner, state.block, state.beta)
+        mine = estimator.owner == state.block
         moved = move_all(
-            lambda u: posterior.log_prior_density(u) + likelihood(u),
-            likelihood,
+            _prefix(posterior, estimator.owner, state.block, state.beta),
+            lambda u: jnp.where(mine, posterior.pointwise_log_likelihood(u), 0.0).sum(),
             state.u[parents],
+            heights[parents],
             key_moves,
             trajectories=sampler.trajectories,
             rung=rung,
@@ -301,17 +304,17 @@ def _populate(estimator: IBIS, posterior: Posterior, key: Array) -> dict[str, An
 def _prefix(
     posterior: Posterior, owner: Array, block: Array, beta: Array
 ) -> Callable[[Array], Array]:
-    """Log-likelihood of the rows before a block, and of the block to the power ``beta``.
+    """Log density of the rows before a block, and of the block to the power ``beta``.
 
     All rows are computed and those to come weigh nothing, so that every prefix is one program.
     """
     weights = jnp.where(owner < block, 1.0, jnp.where(owner == block, beta, 0.0))
 
-    def log_likelihood(u: Array) -> Array:
+    def density(u: Array) -> Array:
         rows = posterior.pointwise_log_likelihood(u)
-        return jnp.where(weights > 0, weights * rows, 0.0).sum()
+        return posterior.log_prior_density(u) + jnp.where(weights > 0, weights * rows, 0.0).sum()
 
-    return log_likelihood
+    return density
 
 
 @register(

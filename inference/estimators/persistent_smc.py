@@ -20,6 +20,7 @@ from bnnzoo.inference.annealing import (
     check_pilot,
     path_density,
     pilot_key,
+    settle,
     unknown_ladder,
 )
 from bnnzoo.inference.backends.smc import SMC
@@ -138,8 +139,7 @@ class PersistentSMC(Estimator):
         planned = dataclasses.replace(self, ladder=room, repeats=0)
         pilot = jax.device_get(_populate(planned, posterior, pilot_key(seed)))
         check_pilot(pilot, self.first * self.sampler.particles)
-        ladder = jax.tree.map(jnp.asarray, pilot.pop("ladder"))
-        planned = dataclasses.replace(planned, ladder=ladder._replace(settled=jnp.asarray(True)))
+        planned = dataclasses.replace(planned, ladder=settle(pilot))
         found = repeat(_run, planned, posterior, seed, self.repeats, dtype)
         more = {"pool_ess": float(found["ess"].mean())}
         return population_estimate(found, pilot, self.sampler.particles, self.max_stages, more)
@@ -229,6 +229,7 @@ def _populate(estimator: PersistentSMC, posterior: Posterior, key: Array) -> dic
             path_density(posterior, state.beta),
             posterior.log_likelihood,
             flat[parents],
+            state.log_likelihood.ravel()[parents],
             key,
             trajectories=sampler.trajectories,
             rung=rung,
@@ -312,7 +313,8 @@ def _populate(estimator: PersistentSMC, posterior: Posterior, key: Array) -> dic
     "temperature, as draws from the mixture of all stages' densities, whose normalisers are those "
     "estimated on the way; log Z is the log mean of these weights. The stage then draws from the "
     "pool, moves what it drew and adds it. Its normalisers are themselves estimates, which leaves "
-    "a bias of order 1/particles in Z. The way is found by a first population, as in smc.",
+    "a bias of order 1/particles in Z. The way is found by a first population, as in smc, but "
+    "stages are not cut; after the last nothing is moved, so that no gap sees it.",
 )
 def persistent_smc(options: PersistentSMCOptions) -> PersistentSMC:
     """The estimator of these options."""
