@@ -32,26 +32,44 @@ class Left(NamedTuple):
     influence: np.ndarray
 
 
-def left_out(log_ratios: np.ndarray, log_likelihood: np.ndarray) -> Left:
+def left_out(log_ratios: np.ndarray, log_likelihood: np.ndarray, efficiency: float = 1.0) -> Left:
     """One row by self-normalised weights whose tail is smoothed.
 
     Args:
         log_ratios: of the posterior without the row over the density of the draws, up to a
             constant ``(draw,)``; -log p(y_i | u) for draws from the whole posterior.
         log_likelihood: log p(y_i | u) at the draws ``(draw,)``.
+        efficiency: see :func:`smoothed`.
 
     Source:
         Vehtari, Gelman & Gabry (2017), Practical Bayesian Model Evaluation Using Leave-One-Out
         Cross-Validation and WAIC, eq. 10.
     """
-    weights, khat = smoothed(log_ratios)
+    weights, khat = smoothed(log_ratios, efficiency)
     log_density = float(logsumexp(weights + log_likelihood))
     influence = np.exp(weights) * (np.exp(log_likelihood - log_density) - 1.0)
     return Left(log_density, khat, len(weights) * influence)
 
 
-def smoothed(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
-    """Normalised log weights with a Pareto tail, and its k-hat; 0 weight where not a number."""
+def relative_efficiency(log_likelihood: np.ndarray) -> float:
+    """Effective over all draws of a row's likelihood ``(chain, draw)``, at most 1."""
+    from arviz_stats.base import array_stats
+
+    likelihood = np.exp(log_likelihood - log_likelihood.max())
+    share = float(array_stats.ess(likelihood, method="mean", relative=True))
+    return min(share, 1.0) if share > 0 else 1.0
+
+
+def smoothed(log_ratios: np.ndarray, efficiency: float = 1.0) -> tuple[np.ndarray, float]:
+    """Normalised log weights with a Pareto tail, and its k-hat; 0 weight where not a number.
+
+    Args:
+        log_ratios: of each draw ``(draw,)``.
+        efficiency: effective over all draws. The fewer, the more of the largest are the tail.
+
+    Source:
+        Vehtari et al. (2024), Pareto Smoothed Importance Sampling, sec. 2.4 and 7.
+    """
     from arviz_stats.base import array_stats
 
     ratios = np.where(np.isnan(log_ratios), -np.inf, np.asarray(log_ratios, np.float64))
@@ -59,7 +77,7 @@ def smoothed(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
     if ratios.min() > -1e-9:
         return np.full(len(ratios), -np.log(len(ratios))), -np.inf
     try:
-        weights, khat = array_stats.psislw(-ratios)
+        weights, khat = array_stats.psislw(-ratios, r_eff=efficiency)
     except ValueError as error:
         if SAME_TAIL not in str(error):
             raise
@@ -84,7 +102,7 @@ class _Affine(NamedTuple):
         return np.linalg.solve(self.matrix, (us - self.shift).T).T
 
 
-def matched(us: np.ndarray, densities: Densities, good: float) -> Left:
+def matched(us: np.ndarray, densities: Densities, good: float, efficiency: float = 1.0) -> Left:
     """One row by draws moved, affinely, to the moments of the posterior without it.
 
     Mean, then variances, then covariance are matched while that lowers k-hat. Half of the draws is
@@ -95,12 +113,13 @@ def matched(us: np.ndarray, densities: Densities, good: float) -> Left:
         us: draws of the whole posterior ``(draw, dim)``, in an order that means nothing.
         densities: of this row.
         good: k-hat that needs no more moves.
+        efficiency: see :func:`smoothed`.
 
     Source:
         Paananen et al. (2021), Implicitly Adaptive Importance Sampling, algorithms 1 and 2.
     """
     density, likelihood = densities(us)
-    weights, khat = smoothed(-likelihood)
+    weights, khat = smoothed(-likelihood, efficiency)
     whole, here = _Affine(np.eye(us.shape[1]), np.zeros(us.shape[1])), us
     for _ in range(MOST_MOVES):
         if khat <= good:
@@ -108,7 +127,7 @@ def matched(us: np.ndarray, densities: Densities, good: float) -> Left:
         for move in _moves(here, np.exp(weights)):
             there = move(here)
             moved, row = densities(there)
-            fresh, lower = smoothed(moved - row - density)
+            fresh, lower = smoothed(moved - row - density, efficiency)
             if lower < khat:
                 here, weights, khat = there, fresh, lower
                 shift = move.matrix @ whole.shift + move.shift
@@ -122,7 +141,9 @@ def matched(us: np.ndarray, densities: Densities, good: float) -> Left:
     back, _ = densities(whole.inverse(both))
     log_det = np.linalg.slogdet(whole.matrix)[1]
     # k-hat is that of the moved draws alone: weights against a mixture are bounded by theirs.
-    return left_out(own - row - np.logaddexp(own, back - log_det), row)._replace(khat=khat)
+    return left_out(own - row - np.logaddexp(own, back - log_det), row, efficiency)._replace(
+        khat=khat
+    )
 
 
 def _moves(us: np.ndarray, weights: np.ndarray) -> list[_Affine]:

@@ -17,7 +17,7 @@ from bnnzoo.errors import InputError
 from bnnzoo.inference.bridging import LEAST_OVERLAP, Bridge, bridge
 from bnnzoo.inference.evidence import Estimate, Estimator
 from bnnzoo.inference.importance import LARGEST_KHAT
-from bnnzoo.inference.leave_one_out import Left, left_out, matched
+from bnnzoo.inference.leave_one_out import Left, left_out, matched, relative_efficiency
 from bnnzoo.inference.posterior_draws import (
     LARGEST_RHAT,
     DrawsOptions,
@@ -81,14 +81,15 @@ class LeaveOneOut(Estimator):
         us, lp, gradients = drawn.u.reshape(-1, posterior.dimension), drawn.lp, drawn.gradients
         shape = lp.shape
         likelihood = _rows(posterior, us)
-        rows = [left_out(-row, row) for row in likelihood.T]
+        shares = [relative_efficiency(row.reshape(shape)) for row in likelihood.T]
+        rows = [left_out(-row, row, share) for row, share in zip(likelihood.T, shares, strict=True)]
         first = np.array([row.khat for row in rows])
         limit = min(1.0 - 1.0 / np.log10(lp.size), LARGEST_KHAT)
         moved = 0
         if self.matching:
             points = _arranged(posterior, us, lp.ravel()) if np.any(first > AIM) else us
             for i in np.flatnonzero(first > AIM).tolist():
-                closer = matched(points, _densities_of(posterior, i), AIM)
+                closer = matched(points, _densities_of(posterior, i), AIM, shares[i])
                 if closer.khat < rows[i].khat:
                     rows[i], moved = closer, moved + 1
         khats = np.array([row.khat for row in rows])

@@ -20,6 +20,7 @@ from scipy import stats
 
 import bnnzoo as bz
 from bnnzoo import registry
+from bnnzoo.inference.estimators._populations import population_estimate
 from bnnzoo.inference.repeats import in_groups
 from bnnzoo.inference.rungs import Sampled, jackknife
 from bnnzoo.inference.smc_weights import effective_size, largest_step
@@ -231,6 +232,42 @@ def test_estimators_agree_with_a_learned_noise(record_property):
         assert abs(gap) < bound * error, (one, other, gap, error)
     assert abs(found["smc"].value - found["nested"].value) < 1.5
     assert bz.log_evidence(model, data, "thermodynamic").warnings
+
+
+# -- populations -------------------------------------------------------------------------------
+
+
+def _said(gap, log_z=-3.0):
+    """What 16 repeats come to whose gaps have this mean and a standard error of 0.02."""
+    noise = np.linspace(-1, 1, 16)
+    noise *= 0.02 * 4 / noise.std(ddof=1)
+    found = {
+        "log_z": np.full(16, log_z) + noise,
+        "gap": gap + noise,
+        "gradients": np.full(16, 10),
+        "stages": np.full(16, 5),
+        "acceptance": np.full(16, 0.8),
+        "ancestors": np.full(16, 50),
+    }
+    pilot = {"forced": False, "gradients": 7, "log_z": -3.1, "most_rounds": 1}
+    return found, lambda: population_estimate(found, pilot, 256, 200)
+
+
+def test_a_lag_is_standard_error_and_a_large_one_is_said():
+    found, estimate = _said(-0.5)
+    right = estimate()
+    assert right.warnings == () and right.standard_error == pytest.approx(0.02, rel=0.05)
+    assert right.diagnostics["gap"] == pytest.approx(-0.5)
+    found["gap"] += 0.7
+    small = estimate()
+    assert small.warnings == () and small.value == right.value
+    assert small.standard_error == pytest.approx(math.hypot(right.standard_error, 0.2))
+    found["gap"] += 0.2
+    (line,) = estimate().warnings
+    assert line.startswith("by bridges between stages log Z is 0.4 nats higher")
+    found["log_z"][3], found["gap"][3] = -np.inf, 0.0  # a repeat of no weight has none
+    dead = estimate()
+    assert dead.diagnostics["gap"] == pytest.approx(0.4, abs=0.02)
 
 
 # -- ibis ----------------------------------------------------------------------------------------

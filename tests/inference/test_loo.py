@@ -13,7 +13,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import bnnzoo as bz
-from bnnzoo.inference.leave_one_out import left_out, matched, smoothed
+from bnnzoo.inference.leave_one_out import left_out, matched, relative_efficiency, smoothed
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _evidence import NOISE, left_out_truth, linear, linear_model
@@ -71,14 +71,27 @@ def test_left_out_rows_and_their_errors():
     assert np.std(z, ddof=1) < 1.37
 
 
-def test_weights_are_those_of_arviz():
-    from arviz_stats.base import array_stats
+@pytest.mark.parametrize("memory", [0.0, 0.9])
+def test_weights_are_those_of_arviz(memory):
+    """Of independent draws and of an autoregression, whose relative efficiency is known.
 
-    rows = np.random.default_rng(0).normal(size=(2, 500))
-    elpd, khat, _ = array_stats.loo(rows)
-    found = left_out(-rows.ravel(), rows.ravel())
+    That of 2 x 4,000 draws is (1 - memory) / (1 + memory) = .053 but for the exponential of them,
+    which forgets sooner; half of it and twice it are ten of its errors away.
+    """
+    from arviz_stats.base import array_stats
+    from scipy.signal import lfilter
+
+    noise = np.random.default_rng(0).normal(size=(2, 4_000))
+    rows = 0.3 * math.sqrt(1 - memory**2) * lfilter([1.0], [1.0, -memory], noise)
+    share = relative_efficiency(rows)
+    expected = (1 - memory) / (1 + memory)
+    assert 0.7 * expected < share < min(1.5 * expected, 1.0 + 1e-12)
+    elpd, khat, _ = array_stats.loo(rows, r_eff=share)
+    found = left_out(-rows.ravel(), rows.ravel(), share)
     assert found.log_density == pytest.approx(float(elpd), abs=1e-6)
     assert found.khat == pytest.approx(float(khat), abs=1e-6)
+    if memory:  # the tail is longer than that of as many independent draws
+        assert left_out(-rows.ravel(), rows.ravel()).khat != found.khat
 
 
 def test_weights_of_draws_without_density_are_nothing():
