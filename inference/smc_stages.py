@@ -46,7 +46,7 @@ class Sampling(NamedTuple):
     at_once: int
 
 
-class Stage(NamedTuple):
+class Tempering(NamedTuple):
     """A population at its next inverse temperature.
 
     Attributes:
@@ -85,7 +85,7 @@ def next_stage(
     step_size: Array,
     jump: Array,
     planned: Rung | None = None,
-) -> Stage:
+) -> Tempering:
     """Temper as far as particles follow; traced.
 
     A stage goes as far as the weights allow, and half as far until its gap is one of chance.
@@ -106,11 +106,11 @@ def next_stage(
     ratios = jax.lax.map(height, u, batch_size=min(sampling.at_once, particles))
     settled = jnp.zeros((), bool) if planned is None else planned.settled
 
-    def too_long(stage: Stage) -> Array:
+    def too_long(stage: Tempering) -> Array:
         torn = stage.gap > GAP * jnp.sqrt(1.0 / stage.weighed.ess - 1.0 / particles)
         return torn & ~settled & ~jump & (stage.tries < MOST_TRIES)
 
-    def attempt(stage: Stage) -> Stage:
+    def attempt(stage: Tempering) -> Tempering:
         fixed = None if planned is None else (settled, planned.beta)
         weighed = reweight(ratios, beta, sampling.target_ess, jump, stage.longest, fixed)
         rung = found_rung(weighed.beta, step_size, spreads(u, weighed.weights))
@@ -131,7 +131,7 @@ def next_stage(
         rise = weighed.beta - beta
         gap = bridged(rise * ratios, rise * moved.heights) - weighed.log_increment
         gap = gap - 0.5 * (1.0 / weighed.ess - 1.0 / particles)
-        return Stage(
+        return Tempering(
             weighed,
             rung,
             parents,
@@ -143,7 +143,7 @@ def next_stage(
         )
 
     zero, none = jnp.zeros_like(beta), jnp.zeros((), jnp.int32)
-    nowhere = Stage(
+    nowhere = Tempering(
         Reweighted(zero, zero, jnp.zeros_like(ratios), zero),
         found_rung(beta, step_size, jnp.zeros_like(u[0])),
         jnp.arange(particles, dtype=jnp.int32),

@@ -31,7 +31,7 @@ a mode is uncertain by 0.1 and more."""
 
 LAG = 3.2
 """Standard deviations of the product of all mean weights that are too much for the sum of all gaps,
-four of those that chance makes of it; see :class:`bnnzoo.inference.smc_stages.Stage`."""
+four of those that chance makes of it; see :class:`bnnzoo.inference.smc_stages.Tempering`."""
 
 
 class SMCOptions(Options):

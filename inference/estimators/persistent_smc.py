@@ -236,7 +236,7 @@ def _populate(estimator: PersistentSMC, posterior: Posterior, key: Array) -> dic
             count=sampler.moves,
             at_once=sampler.at_once,
         )
-        # As in bnnzoo.inference.smc_stages.Stage: by a bridge from the stage before.
+        # As in bnnzoo.inference.smc_stages.Tempering: by a bridge from the stage before.
         before = state.log_likelihood[number - 1]
         rise = state.beta - state.betas[number - 1]
         forth = state.log_z - state.log_zs[number - 1]

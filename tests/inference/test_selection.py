@@ -266,7 +266,7 @@ def test_stated_probabilities_are_those_of_being_right(kind, record_property):
             "3 units": _network([3], 1.0),
             "3 wild units": _network([3], 4.0),
         }
-        first, said, truth = _standing(models, "stepping-stone", 200)
+        first, said, truth = _standing(models, "smc", 200, particles=128)
     z = (first - said).sum() / math.sqrt((said * (1 - said)).sum())
     record_property("true model first", round(float(first.mean()), 3))
     record_property("z of calibration", round(float(z), 2))
