@@ -1,6 +1,7 @@
 """Choosing one of 48 networks by Laplace evidence: how long it takes, and what it chooses.
 
     BNNZOO_DATA=folder python benchmarks/select_models.py [diabetes energy digits] [--scores]
+    BNNZOO_DATA=folder python benchmarks/select_models.py energy --method laplace-ntk
 
 Depth 1 to 3, width 10, 25, 50, 100, tanh or ReLU, prior std 0.5 or 2; Kronecker-factored
 Gauss-Newton curvature, one mode. With ``--scores`` every candidate is fitted by the ``laplace``
@@ -23,6 +24,8 @@ from typing import Any
 import numpy as np
 
 import bnnzoo as bz
+from bnnzoo.inference.symmetries import hidden_layers, log_arrangements
+from bnnzoo.models.posterior import Posterior
 
 RESULTS = Path(__file__).parent / "results"
 DATA: dict[str, dict[str, Any]] = {
@@ -54,24 +57,35 @@ def test_scores(models: dict[str, Any], data: bz.Dataset) -> dict[str, tuple[flo
     return found
 
 
-def one(name: str, scores: bool) -> dict[str, Any]:
+def arrangements(model: Any, data: bz.Dataset) -> float:
+    """Log number of equal copies of a mode: orders and signs of hidden units."""
+    return float(log_arrangements(hidden_layers(Posterior(model, data))))
+
+
+def one(name: str, method: str, scores: bool) -> dict[str, Any]:
     """One data set: the selection, its time, and the scores."""
     options = dict(DATA[name])
     data = bz.load_dataset(options.pop("name"), **options)
     likelihood = "categorical" if data.task == "classification" else "gaussian"
     models = bz.model_grid(GRID, {"likelihood": {"name": likelihood}})
     begun = time.perf_counter()
-    found = bz.select(models, data, "laplace", modes=1, steps=STEPS, progress=False, **LAPLACE)
+    own: dict[str, Any] = LAPLACE if method == "laplace" else {"batch": len(data.x)}
+    found = bz.select(models, data, method, modes=1, steps=STEPS, progress=False, **own)
     seconds = time.perf_counter() - begun
     print(found)
     print(f"{name}: {len(models)} candidates in {seconds:.0f} s", flush=True)
     evidences = {
-        c.name: {"value": c.evidence.original_units, "warnings": c.evidence.warnings}
+        c.name: {
+            "value": c.evidence.original_units,
+            "log_arrangements": arrangements(models[c.name], data),
+            "warnings": c.evidence.warnings,
+        }
         for c in found.candidates
         if c.evidence is not None
     }
     record = {
         "data": name,
+        "method": method,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}",
         "versions": f"jax {version('jax')}, numpyro {version('numpyro')}",
@@ -96,11 +110,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", nargs="*", default=list(DATA), choices=[*DATA, []])
     parser.add_argument("--scores", action="store_true", help="fit and score every candidate")
+    parser.add_argument("--method", default="laplace", choices=["laplace", "laplace-ntk"])
     given = parser.parse_args()
     warnings.simplefilter("ignore", bz.errors.DataWarning)
     for name in given.data:
-        record = one(name, given.scores)
-        path = RESULTS / f"select-{name}.json"
+        record = one(name, given.method, given.scores)
+        path = RESULTS / f"select-{name}{'-ntk' if given.method == 'laplace-ntk' else ''}.json"
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
