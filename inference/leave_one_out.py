@@ -68,7 +68,7 @@ def smoothed(log_ratios: np.ndarray, efficiency: float = 1.0) -> tuple[np.ndarra
         efficiency: effective over all draws. The fewer, the more of the largest are the tail.
 
     Source:
-        Vehtari et al. (2024), Pareto Smoothed Importance Sampling, sec. 2.4 and 7.
+        Vehtari et al. (2024), Pareto Smoothed Importance Sampling.
     """
     from arviz_stats.base import array_stats
 

@@ -103,7 +103,7 @@ def largest_step(effective: Callable[[Array], Array], rest: Array, target: Array
 
 
 def bridged(before: Array, after: Array) -> Array:
-    """Log Z_next / Z by the optimal bridge between two populations (Meng & Wong 1996, eq. 4.1).
+    """Log Z_next / Z by the optimal bridge between two populations (Meng & Wong 1996, sec. 3).
 
     Of the populations' own weights it takes those where the two overlap, so that it is not ruled by
     the tails of either, as the mean weight is looking forth and its inverse's looking back.

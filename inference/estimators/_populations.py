@@ -55,7 +55,7 @@ def population_estimate(
             )
     if pilot["most_rounds"] >= MOST_ROUNDS:
         warnings.append(
-            f"particles still rose after {MOST_ROUNDS} rounds of moves in a stage; raise moves"
+            f"particles had not settled after {MOST_ROUNDS} rounds of moves in a stage; raise moves"
         )
     if pilot["forced"]:
         warnings.append(

@@ -85,8 +85,8 @@ def _run(estimator: SMCEvidence, posterior: Posterior, key: Array) -> dict[str, 
     "of the prior of their own, keep to that way; log Z is the sum of their stages' log mean "
     "weights. The evidences of the repeats are averaged, not their logarithms. Populations that "
     "set their own stages are low: 128 particles were by 0.2 nats on linear models of 100 "
-    "features. By how much log Z is higher by bridges between stages (gap) is standard error where "
-    "it is more than chance.",
+    "features. By how much log Z is higher by bridges between stages (gap) is part of the standard "
+    "error where it is positive.",
 )
 def smc(options: SMCEvidenceOptions) -> SMCEvidence:
     """The estimator of these options."""

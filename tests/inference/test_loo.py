@@ -75,8 +75,8 @@ def test_left_out_rows_and_their_errors():
 def test_weights_are_those_of_arviz(memory):
     """Of independent draws and of an autoregression, whose relative efficiency is known.
 
-    That of 2 x 4,000 draws is (1 - memory) / (1 + memory) = .053 but for the exponential of them,
-    which forgets sooner; half of it and twice it are ten of its errors away.
+    It is (1 - memory) / (1 + memory) = .053, or a little more for the exponential of the draws,
+    which forgets sooner.
     """
     from arviz_stats.base import array_stats
     from scipy.signal import lfilter

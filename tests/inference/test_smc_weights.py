@@ -77,13 +77,13 @@ def test_spreads_of_a_normal_are_variances_and_one_far_draw_does_not_count():
 
 @pytest.mark.parametrize("apart", [0.5, 2.0])
 def test_the_bridge_of_two_populations_is_that_of_draws_and_right(apart):
-    """N(0, 1) to exp(a x - 3) N(0, 1): log ratio a^2 / 2 - 3, and five draws of no density."""
+    """N(0, 1) to exp(a x - 3) N(0, 1): log ratio a^2 / 2 - 3, and a fifth of no density."""
     rng = np.random.default_rng(0)
     before, after = rng.normal(size=4_000), apart + rng.normal(size=4_000)
     weights = [apart * x - 3.0 for x in (before, after)]
     found = float(bridged(*map(jnp.asarray, weights)))
     assert found == pytest.approx(bridge(weights[1][None], weights[0]).log_z, abs=1e-3)
-    assert found == pytest.approx(apart**2 / 2 - 3.0, abs=0.1)  # five of its errors at least
+    assert found == pytest.approx(apart**2 / 2 - 3.0, abs=0.1)  # four errors of 0.025
     dead = np.concatenate([weights[0], np.full(1_000, -np.inf)])
     assert float(bridged(jnp.asarray(dead), jnp.asarray(weights[1]))) == pytest.approx(
         found + np.log(0.8), abs=1e-4
@@ -164,10 +164,11 @@ def test_a_part_of_the_next_density_that_no_weight_has_seen_is_seen_from_behind(
 ):
     """Weights of 256 draws say that one stage will do, which is nats too low by quadrature.
 
-    Stages that are cut where bridges disagree are right within 0.5: five standard errors of a
-    population that passes through a part of 1 / 256.
+    Stages that are cut where bridges disagree are right within 0.5, with six other seeds by hand
+    as well; with two of these a draw was beyond the door, and one stage was right too.
     """
-    monkeypatch.setattr(smc_stages, "GAP", 1.5 if looks_back else math.inf)
+    if not looks_back:
+        monkeypatch.setattr(smc_stages, "GAP", math.inf)
     sampling = Sampling(0.5, Trajectories(1.5, 0.2, 100, 0.8), 5, 128)
 
     @jax.jit
