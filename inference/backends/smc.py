@@ -298,9 +298,9 @@ class SMC(Backend):
     def flags(self, stats: dict[str, np.ndarray], warmup: dict[str, np.ndarray]) -> list[Flag]:
         """A target reached by force, few ancestors, particles that hardly moved."""
         found = []
-        beta, ess, acceptance = (
+        beta, ess, acceptance, gap = (
             np.concatenate([warmup.get(name, np.zeros(0)), stats[name]])
-            for name in ("beta", "ess", "acceptance_rate")
+            for name in ("beta", "ess", "acceptance_rate", "gap")
         )
         last = int(np.argmax(beta >= 1.0))  # the stage that reached the target
         forced = last == max(len(beta) - len(stats["beta"]) - 1, 0)
@@ -322,7 +322,6 @@ class SMC(Backend):
                     "and the weights of modes rest on few; raise particles",
                 )
             )
-        gap = np.concatenate([part.get("gap", np.zeros(0)) for part in (warmup, stats)])
         lag = float(gap[: last + 1].sum())
         if lag > LAG * math.sqrt(float(np.sum(1.0 / ess[: last + 1] - 1.0 / self.particles))):
             found.append(

@@ -22,9 +22,8 @@ from scipy import special, stats
 
 import bnnzoo as bz
 from bnnzoo import registry
-from bnnzoo.inference import loop, smc_weights
+from bnnzoo.inference import loop, smc_stages, smc_weights
 from bnnzoo.inference.backend import Stage
-from bnnzoo.inference.backends import smc as smc_file
 from bnnzoo.models import Posterior
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -148,9 +147,9 @@ def test_normaliser_and_moments_at_every_temperature(seed, which, data):
         assert run.manifest["flags"] == []
 
 
-def without_one_increment(log_ratio, beta, target_ess, jump):
+def without_one_increment(log_ratio, beta, *given):
     """A planted bug: what the first stage adds to log Z is forgotten."""
-    new = smc_weights.reweight(log_ratio, beta, target_ess, jump)
+    new = smc_weights.reweight(log_ratio, beta, *given)
     return new._replace(log_increment=jnp.where(beta == 0, 0.0, new.log_increment))
 
 
@@ -165,7 +164,7 @@ def without_resampling(key, weights):
     [("reweight", without_one_increment), ("resample", without_resampling)],
 )
 def test_planted_bugs_are_caught(name, bug, data, monkeypatch):
-    monkeypatch.setattr(smc_file, name, bug)
+    monkeypatch.setattr(smc_stages, name, bug)
     particles = {"reweight": 250, "resample": 251}[name]  # that no other test has: compiled anew
     run = sample(forms.known_noise, data, particles=particles, moves=2, at_once=251)
     with pytest.raises(AssertionError):
@@ -365,14 +364,23 @@ def test_no_prior_draw_with_a_likelihood_stops_the_chain_as_nan():
 
 @pytest.mark.validate
 def test_gradients_are_counted_exactly(data):
-    """A callback in the model counts its passes: two a gradient of the path, two for each
-    particle's weight in a stage, one for each draw from the prior."""
+    """A callback counts the backward passes through the likelihood, of which a gradient of the path
+    has one. Passes for weights and heights have none."""
     passes = []
+
+    @jax.custom_vjp
+    def seen(w):
+        return w
+
+    def backward(_, slope):
+        jax.debug.callback(lambda _: passes.append(1), slope[0])
+        return (slope,)
+
+    seen.defvjp(lambda w: (w, None), backward)
 
     def counting(x, y=None):
         w = numpyro.sample("w", dist.Normal(0.0, 1.5).expand([forms.FEATURES]).to_event(1))
-        jax.debug.callback(lambda _: passes.append(1), w[0])
-        numpyro.sample("y", dist.Normal(x @ w, forms.NOISE), obs=y)
+        numpyro.sample("y", dist.Normal(x @ seen(w), forms.NOISE), obs=y)
 
     posterior, backend = Posterior(counting, data), build(particles=20, at_once=20)
     stages = [Stage.SLOW] * 15 + [Stage.SAMPLE] * 5
@@ -380,9 +388,8 @@ def test_gradients_are_counted_exactly(data):
     _, reports = steps(posterior, backend, stages)
     jax.effects_barrier()
     tempering = int((np.append(0, reports.stats["beta"][:-1]) < 1).sum())
-    gradients = backend.gradients(reports.stats)
     assert 3 < tempering < 15
-    assert len(passes) == 2 * gradients + 20 * (2 * tempering + 1)
+    assert len(passes) == backend.gradients(reports.stats)
 
 
 # -- refusals and flags ------------------------------------------------------------------------
@@ -412,12 +419,14 @@ def test_flags():
         "beta": np.array([0.1, 0.4, 1.0, 1.0]),
         "ess": np.array([50.0, 50.0, 60.0, 100.0]),
         "acceptance_rate": np.array([0.9, 0.8, 0.7, 0.8]),
+        "gap": np.array([0.3, -0.1, 0.3, 0.0]),
     }
     draws = {
         "beta": np.ones(5),
         "ess": np.full(5, 100.0),
         "acceptance_rate": np.full(5, 0.8),
         "ancestors": np.full(5, 30.0),
+        "gap": np.zeros(5),
     }
 
     def kinds(draws, warmup):
@@ -430,6 +439,10 @@ def test_flags():
     assert kinds(draws, jumped) == [("unconverged", "tempering")]
     assert "beta = 0.4" in backend.flags(draws, jumped)[0].message
     assert kinds(draws | {"ancestors": np.full(5, 3.0)}, warmup) == [("warning", "the")]
+    # 3.2 standard deviations of the product of mean weights, sqrt(2 / 50 + 1 / 60 - 3 / 100).
+    lags = warmup | {"gap": np.array([0.3, -0.1, 0.34, 9.0])}
+    assert kinds(draws, lags) == [("warning", "by")]
+    assert "0.54 nats higher" in backend.flags(draws, lags)[0].message
     still = warmup | {"acceptance_rate": np.array([0.9, 0.05, 0.7, 0.0])}
     assert kinds(draws, still) == [("warning", "acceptance")]
     assert "0.05 at beta = 0.4" in backend.flags(draws, still)[0].message
