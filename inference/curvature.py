@@ -188,6 +188,22 @@ def likelihood_matrix(
     return _summed(posterior, u, where, curvature, memory_bytes, zero, product)
 
 
+def likelihood_rows(
+    posterior: Posterior, u: Array, where: np.ndarray, curvature: str
+) -> tuple[Array, Array]:
+    """K ``(row column, k)`` with K'K :func:`likelihood_matrix`, and the share clipped; traced.
+
+    Args:
+        posterior: the target.
+        u: unconstrained vector ``(dim,)``.
+        where: coordinates, ``(k,)``.
+        curvature: ``ggn`` or ``empirical-fisher``.
+    """
+    roots, clipped = row_roots(posterior, u, where, jnp.arange(posterior.rows), curvature)
+    scale = posterior.posterior_temperature * posterior.likelihood_temperature
+    return roots.reshape(-1, len(where)) / jnp.sqrt(scale), _share(clipped.sum(1))
+
+
 def likelihood_diagonal(
     posterior: Posterior, u: Array, where: np.ndarray, curvature: str, memory_bytes: int
 ) -> tuple[Array, Array]:

@@ -22,8 +22,12 @@ from jax import Array
 from bnnzoo.inference import curvature as curves
 from bnnzoo.inference import spectra
 from bnnzoo.inference.curvature import HESSIAN
+from bnnzoo.inference.laplace_evidence import gaussian_priors
 from bnnzoo.inference.network_heads import prior_loss
 from bnnzoo.models.posterior import Posterior
+
+DENSE = ("full", "last-layer")
+"""Structures that leave nothing out."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,40 @@ def coordinates(posterior: Posterior, flavour: Flavour) -> tuple[np.ndarray, np.
     return network, others
 
 
+def has_few_rows(posterior: Posterior, flavour: Flavour) -> bool:
+    """Whether the rows that the data add to the prior's precision are fewer than coordinates.
+
+    A Gaussian prior is nowhere flat, so that they are all there is to know of a dense matrix.
+
+    Args:
+        posterior: the target.
+        flavour: with a structure of :data:`DENSE`.
+    """
+    if flavour.curvature == HESSIAN or not has_network(posterior):
+        return False
+    where, _ = coordinates(posterior, flavour)
+    rows = posterior.rows * curves.root_count(posterior, flavour.curvature)
+    return rows < len(where) and all(gaussian_priors(posterior).values())
+
+
+def bytes_held(posterior: Posterior, flavour: Flavour) -> int:
+    """Memory of the largest matrix of the approximation that is no product of smaller ones.
+
+    Args:
+        posterior: the target.
+        flavour: of what kind.
+    """
+    where, rest = coordinates(posterior, flavour)
+    item = posterior.x.dtype.itemsize
+    if flavour.structure not in DENSE:
+        return len(rest) ** 2 * item
+    if has_few_rows(posterior, flavour):  # the rows and their eigenvectors
+        return (
+            2 * posterior.rows * curves.root_count(posterior, flavour.curvature) * len(where) * item
+        )
+    return len(where) ** 2 * item
+
+
 # Compiled with its caller; by itself it is traced once for all of them, a second for each.
 @functools.partial(jax.jit, static_argnames="flavour")
 def blocks(posterior: Posterior, u: Array, flavour: Flavour) -> Blocks:
@@ -100,7 +138,10 @@ def blocks(posterior: Posterior, u: Array, flavour: Flavour) -> Blocks:
     precision, flat_prior = spectra.floored(prior, reference)
     clipped = none
     network: Any
-    if flavour.structure in ("full", "last-layer"):
+    if flavour.structure in DENSE and has_few_rows(posterior, flavour):
+        rows, clipped = curves.likelihood_rows(posterior, u, where, flavour.curvature)
+        network, flat = spectra.of_rows(rows, precision), flat_prior
+    elif flavour.structure in DENSE:
         if flavour.curvature == HESSIAN:
             matrix = curves.exact_hessian(target, u, where, memory)
         else:

@@ -171,6 +171,21 @@ def dense(matrix: Array, precision: Array) -> tuple[Dense, Array]:
     return Dense(precision, jnp.where(flat, 0.0, values - 1.0), vectors), flat.sum()
 
 
+def of_rows(rows: Array, precision: Array) -> LowRank:
+    """The spectrum of P + K'K for K of fewer rows than columns.
+
+    Args:
+        rows: K ``(r, k)``.
+        precision: the reference P ``(k,)``.
+    """
+    relative = rows / jnp.sqrt(precision)
+    values, left = jnp.linalg.eigh(relative @ relative.T)
+    # Of what is below rounding the vectors are noise, which no division by its root mends.
+    some = values > len(values) * jnp.finfo(values.dtype).eps * values[-1]
+    inverse = jnp.where(some, 1.0 / jnp.sqrt(jnp.where(some, values, 1.0)), 0.0)
+    return LowRank(precision, jnp.where(some, values, 0.0), relative.T @ (left * inverse))
+
+
 @jax.custom_jvp
 def log_det_above_one(matrix: Array) -> Array:
     """Log-determinant of a symmetric matrix ``(k, k)`` whose eigenvalues are 1 at least; traced.

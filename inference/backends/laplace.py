@@ -20,7 +20,6 @@ from bnnzoo.errors import InputError, setting
 from bnnzoo.inference import spectra
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.climbing import Search, begin, climb_step
-from bnnzoo.inference.curvature import bytes_of_matrix
 from bnnzoo.inference.kfac import matrices
 from bnnzoo.inference.laplace_evidence import (
     WIDEST,
@@ -30,9 +29,11 @@ from bnnzoo.inference.laplace_evidence import (
     refit,
 )
 from bnnzoo.inference.laplace_structures import (
+    DENSE,
     Blocks,
     Flavour,
     blocks,
+    bytes_held,
     coordinates,
     has_network,
     inverse_of,
@@ -209,9 +210,9 @@ class Laplace(Backend):
             check_refit(posterior, self.refit, flavour.curvature)
         if flavour.structure == "kron":
             matrices(posterior, find_layers(posterior))
-        where, rest = coordinates(posterior, flavour)
-        dense = len(where) if flavour.structure in ("full", "last-layer") else len(rest)
-        if (needed := bytes_of_matrix(dense, posterior)) > flavour.memory_bytes:
+        if (needed := bytes_held(posterior, flavour)) > flavour.memory_bytes:
+            where, rest = coordinates(posterior, flavour)
+            dense = len(where) if flavour.structure in DENSE else len(rest)
             raise InputError(
                 f"laplace: a dense matrix of {dense} coordinates takes {needed / 2**20:.0f} MiB, "
                 f"more than inference.memory_bytes = {flavour.memory_bytes}; give inference."
@@ -286,7 +287,7 @@ class Laplace(Backend):
         where, _ = coordinates(posterior, self.flavour)
         prior, noise = self.refit in ("prior", "both"), self.refit in ("noise", "both")
         model = linear_model(posterior, state.mode, where, state.found.network, noise)
-        whole = self.flavour.curvature == "ggn" and self.flavour.structure in ("full", "last-layer")
+        whole = self.flavour.curvature == "ggn" and self.flavour.structure in DENSE
         found = refit(model, prior, noise, whole)
         network = spectra.scaled(state.found.network, found.prior, found.noise)
         mean = state.mode
@@ -390,7 +391,8 @@ class Laplace(Backend):
         "exact for": "Gaussian posteriors; regression linear in its parameters",
         "bias": "does not vanish: one mode, its curvature",
         "a draw costs": "nothing, after the optimisation and one curvature",
-        "memory": "parameters squared (full); layers squared (kron); a few vectors (diagonal)",
+        "memory": "parameters squared, or times rows and outputs where those are fewer (full); "
+        "layers squared (kron); a few vectors (diagonal)",
         "choose it": "a trained network that needs a width, or evidence over many models",
     },
     notes="A chain is an independent mode; warmup is the number of L-BFGS steps. Exact where the "

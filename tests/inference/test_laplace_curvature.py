@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bnnzoo as bz
-from bnnzoo.inference import curvature, spectra
+from bnnzoo.inference import curvature, laplace_structures, spectra
 from bnnzoo.inference.laplace_structures import Flavour, blocks, coordinates
 from bnnzoo.inference.precision import precision
 
@@ -175,6 +175,43 @@ def test_dense_diagonal_and_last_layer_equal_explicit_jacobians(make, kind, T, L
             float(spectra.log_det(found.network)), np.linalg.slogdet(matrix)[1], rtol=1e-9
         )
     assert size == 23 if make is regression else 26
+
+
+@pytest.mark.parametrize("structure", ["full", "last-layer"])
+@pytest.mark.parametrize("kind", ["ggn", "empirical-fisher"])
+def test_few_rows_are_the_matrix_they_make(kind, structure, monkeypatch):
+    """Their eigenvectors against those of the dense matrix, to 1e-9 of the largest entry."""
+    case = classes(0.3, 0.5)
+    given = flavour(structure, kind)
+    short = len(coordinates(case.posterior, given)[0]) > (7 if kind != "ggn" else 21)
+    assert laplace_structures.has_few_rows(case.posterior, given) == short
+    few = blocks.__wrapped__(case.posterior, case.u, given)
+    monkeypatch.setattr(laplace_structures, "has_few_rows", lambda *_: False)
+    whole = blocks.__wrapped__(case.posterior, case.u, given)
+    assert isinstance(whole.network, spectra.Dense)
+    assert isinstance(few.network, spectra.LowRank if short else spectra.Dense)
+    eye = jnp.eye(whole.network.precision.size)
+    for ask in (lambda s: precision_matrix(s, len(eye)), lambda s: spectra.solve(s, eye)):
+        wanted = np.asarray(ask(whole.network))
+        np.testing.assert_allclose(ask(few.network), wanted, atol=1e-9 * np.abs(wanted).max())
+    np.testing.assert_allclose(
+        spectra.log_det(few.network), spectra.log_det(whole.network), rtol=1e-10
+    )
+    np.testing.assert_allclose(few.clipped, whole.clipped)
+    assert few.flat == whole.flat == 0
+
+
+@pytest.mark.parametrize("prior", ["gaussian", "laplace"])
+def test_memory_is_asked_for_what_is_held(prior):
+    """Few rows of many weights: a dense matrix of them would be 61 MB."""
+    data = bz.load_dataset("gap", n=20)
+    model = bz.make_model("mlp", prior, network_options={"widths": [1300]})
+    posterior = bz.Posterior(model, data)
+    needed = laplace_structures.bytes_held(posterior, flavour("full"))
+    weights = len(coordinates(posterior, flavour("full"))[0])
+    assert weights == 3901
+    rows = 2 * posterior.rows
+    assert needed == 8 * weights * (rows if prior == "gaussian" else weights)
 
 
 @pytest.mark.validate
