@@ -1,4 +1,4 @@
-"""Compiled programs: let go before there are too many for the system, or made in less time.
+"""Compiled programs: made side by side or in less time, and let go before there are too many.
 
 Every program that XLA compiles for a CPU takes some of a process's memory maps, and JAX keeps them
 all. Linux allows a process 65,530 by default, and beyond them the compiler crashes without a word,
@@ -8,10 +8,13 @@ as it did in a long test session.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+from jax.stages import Lowered
 
 SHARE = 0.6
 """Of the maps a process may have, at which programs are dropped."""
@@ -53,3 +56,16 @@ def compiled_quickly(wanted: bool = True) -> Iterator[None]:
         yield
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
+
+
+def compile_together(lowered: Iterable[Lowered]) -> None:
+    """Compile programs on threads of their own; calls of them that follow find it done.
+
+    Args:
+        lowered: one after another, each taken in this thread while those before it are compiled:
+            NumPyro's handlers are not safe to trace in two.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = [pool.submit(program.compile) for program in lowered]
+        for future in futures:
+            future.result()

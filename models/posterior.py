@@ -183,6 +183,17 @@ class Posterior:
             u: unconstrained vector ``(dim,)``.
             batch: row numbers, for an estimate from them; all rows if not given.
         """
+        return self.log_densities(u, batch)[0]
+
+    def log_densities(
+        self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """:meth:`log_density` and :meth:`log_likelihood` by one pass through the model.
+
+        Args:
+            u: unconstrained vector ``(dim,)``.
+            batch: row numbers, for an estimate from them; all rows if not given.
+        """
         T, L = self.posterior_temperature, self.likelihood_temperature
         if batch is None and self.block_rows:
             seen = self._score(u, jnp.zeros(1, int))  # its one row's terms are not read
@@ -190,7 +201,8 @@ class Posterior:
         else:
             seen = self._score(u, batch)
             likelihood = self._log_likelihood(seen, batch)
-        return likelihood / (T * L) + self._tempered_log_prior(seen) + seen.log_jacobian
+        density = likelihood / (T * L) + self._tempered_log_prior(seen) + seen.log_jacobian
+        return density, likelihood
 
     def pointwise_log_likelihood(
         self, u: Float[Array, " dim"], batch: Int[Array, " batch"] | None = None
