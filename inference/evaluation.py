@@ -24,7 +24,10 @@ DRAWS = 256
 """Most draws of a piece."""
 
 ROWS = 128
-"""Rows of a piece, for models whose rows are independent given the parameters."""
+"""Most rows of a piece, for models whose rows are independent given the parameters."""
+
+FEWEST_ROWS = 16
+"""Of a piece, however wide the network: fewer would not be worth the reading of its parameters."""
 
 PIECE_PARAMETERS = 2**21
 """Parameters of all draws of a piece: a larger network is taken in fewer draws."""
@@ -108,7 +111,7 @@ def evaluate(
     y = np.zeros(shape) if y is None else np.asarray(y)
     y = y.astype(posterior.y.dtype)
     # A hand-written model may let one row's prediction depend on the others, so it sees all.
-    block = len(x) if posterior.model.handwritten else ROWS
+    block = len(x) if posterior.model.handwritten else piece_rows(posterior)
     size = piece_draws(posterior)
     lean = posterior.for_new_rows()
     for number, first in enumerate(range(0, len(x), block)):
@@ -276,6 +279,11 @@ def log_volume(posterior: Posterior) -> float:
 def piece_draws(posterior: Posterior) -> int:
     """Draws worked on at once, all their parameters."""
     return max(1, min(DRAWS, PIECE_PARAMETERS // posterior.dimension))
+
+
+def piece_rows(posterior: Posterior) -> int:
+    """Rows worked on at once, on a CPU as many as fit its cache, whatever their number."""
+    return max(FEWEST_ROWS, row_blocks.fitting(posterior.row_bytes, ROWS))
 
 
 def draws_at_once(posterior: Posterior, rows: int) -> int:

@@ -13,7 +13,7 @@ import xarray as xr
 
 import bnnzoo as bz
 from bnnzoo import registry, store
-from bnnzoo.inference import checkpoint, draws
+from bnnzoo.inference import checkpoint, draws, evaluation
 from bnnzoo.inference.backend import Flag
 from bnnzoo.inference.chains import ChainResult, gather
 from bnnzoo.inference.checkpoint import Checkpoint, StoredPiece
@@ -150,6 +150,23 @@ def test_small_and_large_draws_give_one_run(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.predict(data.x).std, small.predict(data.x).std)
     left = [bz.drop_chains(run, [0]).tree.load() for run in (small, again)]
     xr.testing.assert_equal(*left)
+
+
+def test_pieces_of_fewer_rows_predict_the_same(monkeypatch):
+    """A wide network's pieces have fewer rows, and nothing but the drawn targets depends on it."""
+    data = bz.load_dataset("gap", n=20, seed=0)
+    wide = bz.Posterior(bz.make_model(network_options={"widths": [200_000]}), data)
+    assert evaluation.piece_rows(wide) == evaluation.FEWEST_ROWS < len(data.x_test)
+    model = bz.make_model(network_options={"widths": [3]})
+    run = bz.fit(model, data, "hmc", chains=1, draws=10, warmup=10, progress=False)
+    assert evaluation.piece_rows(run.posterior) == evaluation.ROWS
+    whole = run.predict(data.x_test)
+    wanted = whole.mean, whole.std, whole.log_prob(data.y_test)
+    monkeypatch.setattr(evaluation, "piece_rows", lambda posterior: 16)
+    parts = run.predict(data.x_test)
+    found = parts.mean, parts.std, parts.log_prob(data.y_test)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_a_tree_outlives_its_run():
