@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from bnnzoo.inference import IntervalEstimate, weight_statistics
@@ -55,6 +55,8 @@ ONLY_LARGER = ("laplace-scale", "gaussian-x2")
 
 WIDTHS = {"smoke": [10, 10], "small": [50, 50], "paper": [50, 50]}
 
+CHANNELS = {"smoke": [4, 4], "small": [8, 8], "paper": [8, 8]}
+
 TRAINED: dict[str, dict[str, Any]] = {
     "smoke": {"networks": 5, "steps": 200, "resamples": 20},
     "small": {"networks": 10, "steps": 3000, "resamples": 100},
@@ -98,9 +100,10 @@ class PriorsRevisited(Study):
         "Gaussian's variance, once with its number as their own scale parameter (as published), "
         "which is twice and three times the variance, and so Gaussians of those variances. "
         "Temperatures: T divides the whole log posterior, L the log-likelihood alone. "
-        "Convolutional: two layers of 8 filters of 3 x 3, the weights of a filter independent or "
-        "with correlation exp(-distance / length), of one variance; the same with one permutation "
-        "of the pixels of all images, in which neighbours mean nothing."
+        "Convolutional: two layers of 8 filters of 3 x 3 (at scale smoke of 4, and dense layers of "
+        "10 units), the weights of a filter independent or with correlation exp(-distance / "
+        "length), of one variance; the same with one permutation of the pixels of all images, in "
+        "which neighbours mean nothing."
     )
     differences: ClassVar = (
         "Fortuin et al. sampled networks for MNIST by SG-MCMC with cycles; digits are small enough "
@@ -141,7 +144,7 @@ class PriorsRevisited(Study):
         if settings["part"] == "weights":
             return _weights(settings["network"], self.scale)
         network, T = settings["part"], settings["T"]
-        model = _model(network, settings["prior"], WIDTHS[self.scale])
+        model = _model(network, settings["prior"], self.scale)
         temperatures = {"posterior_temperature": T, "likelihood_temperature": settings["L"]}
         if settings["prior"].startswith(("laplace", "student-t")):
             model = as_mixture(model, T)
@@ -300,7 +303,7 @@ def _cell(part: str, prior: str, split: int, T: float = 1.0, L: float = 1.0) -> 
     return Cell(f"{part}-{prior}-T={T:g},L={L:g}-{split}", settings)
 
 
-def _model(part: str, prior: str, widths: Sequence[int]) -> Model:
+def _model(part: str, prior: str, scale: str) -> Model:
     """A network with a prior of :data:`PRIORS`, or ``correlated-LENGTH``."""
     name, options = PRIORS.get(prior, ("", {}))
     if part != "mlp":
@@ -313,7 +316,9 @@ def _model(part: str, prior: str, widths: Sequence[int]) -> Model:
         name,
         "categorical",
         network_options=(
-            {"widths": list(widths), "activation": "relu"} if dense else {"channels": [8, 8]}
+            {"widths": WIDTHS[scale], "activation": "relu"}
+            if dense
+            else {"channels": CHANNELS[scale]}
         ),
         prior_options=options,
     )
@@ -321,7 +326,7 @@ def _model(part: str, prior: str, widths: Sequence[int]) -> Model:
 
 def _weights(network: str, scale: str) -> dict[str, Any]:
     """Tails of kernels and correlations of filters after training on 1,600 digits."""
-    model = _model(network, "gaussian", WIDTHS[scale])
+    model = _model(network, "gaussian", scale)
     data = digits(0, rows=1600, splits=1, images=network != "mlp")
     found = weight_statistics(model, data, **TRAINED[scale])
     kernels, filters = {}, {}

@@ -282,7 +282,16 @@ def floored(x, y=None):
     numpyro.sample("y", dist.Normal(x @ w, 0.5), obs=y)
 
 
-@pytest.mark.parametrize("model", [non_centred, as_deviation, shared, heavy_noise, floored])
+@pytest.mark.parametrize(
+    "model",
+    [
+        non_centred,
+        *(
+            pytest.param(m, marks=pytest.mark.validate)
+            for m in (as_deviation, shared, heavy_noise, floored)
+        ),
+    ],
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_other_conditionals_are_refused_by_name(model, dtype):
     with precision(dtype):

@@ -25,7 +25,10 @@ def data():
     return forms.regression_data()
 
 
-@pytest.mark.parametrize(("T", "L"), [(1.0, 1.0), (0.1, 1.0), (0.3, 2.0)])
+@pytest.mark.parametrize(
+    ("T", "L"),
+    [(0.3, 2.0), *(pytest.param(*c, marks=pytest.mark.validate) for c in ((1.0, 1.0), (0.1, 1.0)))],
+)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_optimum_on_a_gaussian_posterior(data, seed, T, L):
     """For N(m, P^-1) the best mean-field Gaussian has mean m and variances 1 / P_jj.

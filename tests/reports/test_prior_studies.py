@@ -74,7 +74,7 @@ def test_fixed_priors_share_the_form_of_those_they_are_compared_with():
     data = functional._line_data(0)
     plain = bz.load_model("gpi-mlp", widths=[4, 3])
     images = revisited.digits(0, rows=20, images=True)
-    filters = revisited._model("cnn", "gaussian", ())
+    filters = revisited._model("cnn", "gaussian", "small")
     independent = bz.make_model(filters.network.factory, "gaussian", "categorical",
                                 network_options={"gain": math.sqrt(2.0)})  # fmt: skip
     pairs = [
