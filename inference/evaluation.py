@@ -29,6 +29,10 @@ ROWS = 128
 FEWEST_ROWS = 16
 """Of a piece, however wide the network: fewer would not be worth the reading of its parameters."""
 
+PIECE_BYTES = 12_000_000
+"""Intermediates of a piece's rows at one draw, about a CPU's cache. The same on every device: a
+drawn target is of its row's place in a piece."""
+
 PIECE_PARAMETERS = 2**21
 """Parameters of all draws of a piece: a larger network is taken in fewer draws."""
 
@@ -282,8 +286,8 @@ def piece_draws(posterior: Posterior) -> int:
 
 
 def piece_rows(posterior: Posterior) -> int:
-    """Rows worked on at once, on a CPU as many as fit its cache, whatever their number."""
-    return max(FEWEST_ROWS, row_blocks.fitting(posterior.row_bytes, ROWS))
+    """Rows worked on at once, whatever their number."""
+    return int(np.clip(PIECE_BYTES // max(posterior.row_bytes, 1), FEWEST_ROWS, ROWS))
 
 
 def draws_at_once(posterior: Posterior, rows: int) -> int:

@@ -92,25 +92,29 @@ def has_few_rows(posterior: Posterior, flavour: Flavour) -> bool:
         return False
     where, _ = coordinates(posterior, flavour)
     rows = posterior.rows * curves.root_count(posterior, flavour.curvature)
-    return rows < len(where) and all(gaussian_priors(posterior).values())
+    smaller = _numbers_of_rows(rows, len(where)) < len(where) ** 2
+    return smaller and all(gaussian_priors(posterior).values())
+
+
+def _numbers_of_rows(rows: int, size: int) -> int:
+    """Of so many rows, their eigenvectors and their factor."""
+    return rows * (2 * size + rows)
 
 
 def bytes_held(posterior: Posterior, flavour: Flavour) -> int:
-    """Memory of the largest matrix of the approximation that is no product of smaller ones.
+    """Memory of the largest matrix of the approximation, or of few rows, eigenvectors and factor.
 
     Args:
         posterior: the target.
         flavour: of what kind.
     """
     where, rest = coordinates(posterior, flavour)
-    item = posterior.x.dtype.itemsize
     if flavour.structure not in DENSE:
-        return len(rest) ** 2 * item
-    if has_few_rows(posterior, flavour):  # the rows and their eigenvectors
-        return (
-            2 * posterior.rows * curves.root_count(posterior, flavour.curvature) * len(where) * item
-        )
-    return len(where) ** 2 * item
+        return curves.bytes_of_matrix(len(rest), posterior)
+    if not has_few_rows(posterior, flavour):
+        return curves.bytes_of_matrix(len(where), posterior)
+    rows = posterior.rows * curves.root_count(posterior, flavour.curvature)
+    return _numbers_of_rows(rows, len(where)) * posterior.x.dtype.itemsize
 
 
 # Compiled with its caller; by itself it is traced once for all of them, a second for each.

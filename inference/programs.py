@@ -65,7 +65,9 @@ def compile_together(lowered: Iterable[Lowered]) -> None:
         lowered: one after another, each taken in this thread while those before it are compiled:
             NumPyro's handlers are not safe to trace in two.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = [pool.submit(program.compile) for program in lowered]
-        for future in futures:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for future in [pool.submit(program.compile) for program in lowered]:
             future.result()
+    finally:  # What waits when a model cannot be traced, or at Ctrl-C, is not begun.
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -178,12 +178,11 @@ def of_rows(rows: Array, precision: Array) -> LowRank:
         rows: K ``(r, k)``.
         precision: the reference P ``(k,)``.
     """
-    relative = rows / jnp.sqrt(precision)
-    values, left = jnp.linalg.eigh(relative @ relative.T)
-    # Of what is below rounding the vectors are noise, which no division by its root mends.
-    some = values > len(values) * jnp.finfo(values.dtype).eps * values[-1]
-    inverse = jnp.where(some, 1.0 / jnp.sqrt(jnp.where(some, values, 1.0)), 0.0)
-    return LowRank(precision, jnp.where(some, values, 0.0), relative.T @ (left * inverse))
+    # By a QR decomposition: products of rows would square what they differ by, and of a network's
+    # directions half would be below the rounding of float32.
+    basis, rest = jnp.linalg.qr((rows / jnp.sqrt(precision)).T)
+    turned, values, _ = jnp.linalg.svd(rest)
+    return LowRank(precision, values**2, basis @ turned)
 
 
 @jax.custom_jvp

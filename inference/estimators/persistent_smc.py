@@ -48,6 +48,11 @@ class PersistentSMCOptions(SMCEvidenceOptions):
         description="Particles of the pool that must stay effective in a stage, as a multiple of "
         "those a stage adds; it may be above 1, for the pool grows.",
     )
+    moves: Annotated[int, Field(gt=0)] = Field(
+        10,
+        description="Trajectories of every particle in a round of long steps; a stage has as many "
+        "rounds as it needs. What is left of a particle's parent is in the pool twice.",
+    )
     max_stages: Count = Field(
         64,
         description="Stages after which the pilot jumps to the target. The pool has room for as "
@@ -313,7 +318,9 @@ def _populate(estimator: PersistentSMC, posterior: Posterior, key: Array) -> dic
     "temperature, as draws from the mixture of all stages' densities, whose normalisers are those "
     "estimated on the way; log Z is the log mean of these weights. The stage then draws from the "
     "pool, moves what it drew and adds it. Its normalisers are themselves estimates, which leaves "
-    "a bias of order 1/particles in Z. The way is found by a first population, as in smc, but "
+    "a bias of order 1/particles in Z; so do particles that are still like their parents, beside "
+    "whom they stay in the pool (with 5 moves a mean z of 0.5 on linear models of 100 features). "
+    "The way is found by a first population, as in smc, but "
     "stages are not cut; after the last nothing is moved, so that no gap sees it.",
 )
 def persistent_smc(options: PersistentSMCOptions) -> PersistentSMC:

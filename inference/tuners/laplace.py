@@ -15,11 +15,13 @@ from pydantic import Field
 from bnnzoo.errors import InputError
 from bnnzoo.inference import dense_evidence
 from bnnzoo.inference.backends.laplace import CurvatureOptions
+from bnnzoo.inference.curvature import bytes_of_matrix
 from bnnzoo.inference.hyper_parameters import Groups, Hyper
 from bnnzoo.inference.kfac_evidence import hold, known_inputs, log_normaliser_of
 from bnnzoo.inference.laplace_structures import (
     Flavour,
     blocks,
+    coordinates,
     inverse_of,
     log_normaliser,
     log_volume,
@@ -104,6 +106,19 @@ class LaplaceTuner(Following):
     def check(self, posterior: Posterior, groups: Groups) -> None:
         """What the backend refuses, and widths that the structure averages away."""
         self.options.check(posterior, "tuner")
+        flavour = self.options.flavour()
+        size = len(coordinates(posterior, flavour)[0])
+        # Its gradient is that of the dense matrix, however few the rows.
+        if (
+            dense_evidence.is_dense(flavour)
+            and bytes_of_matrix(size, posterior) > flavour.memory_bytes
+        ):
+            raise InputError(
+                f"tune: a dense matrix of {size} coordinates takes "
+                f"{bytes_of_matrix(size, posterior) / 2**20:.0f} MiB, more than "
+                f"tuner.memory_bytes = {flavour.memory_bytes}; give tuner.structure = 'kron' or "
+                "'diagonal', or method 'laplace-ntk'"
+            )
         if self.options.structure == "low-rank":
             raise InputError(
                 "tune: the evidence of structure 'low-rank' has no gradient here; give "
