@@ -14,7 +14,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.stages import Lowered
 
 from bnnzoo.inference import processes
 from bnnzoo.inference.backend import Backend, Flag, Stage
@@ -31,8 +30,7 @@ from bnnzoo.inference.chains import ChainResult, Chains, gather
 from bnnzoo.inference.checkpoint import Checkpoint
 from bnnzoo.inference.devices import Devices
 from bnnzoo.inference.precision import precision, strongly_typed
-from bnnzoo.inference.programs import compile_together
-from bnnzoo.inference.start import find_start, start_programs
+from bnnzoo.inference.start import find_start
 from bnnzoo.models.posterior import Posterior
 
 SEGMENT_STEPS = 100
@@ -148,17 +146,14 @@ def run_chains(
     stages = np.concatenate([backend.schedule(warmup), np.full(draws, Stage.SAMPLE, np.int32)])
     root = jax.random.key(seed)
     keys = [jax.random.fold_in(root, chain) for chain in range(chains)]
+    results = _starts(backend, posterior, keys, checkpoint, dtype, devices is None)
+    if devices is not None:
+        for result in results:
+            result.state = processes.on_host(result.state)
     length = segment_steps(posterior.dimension)
     engine = _Engine(
         backend, posterior, keys, stages, warmup, length, dtype, monitor, checkpoint, devices
     )
-    found = [_resumed(backend, posterior, chain, checkpoint) for chain in range(chains)]
-    if not engine.vmapped:
-        compile_together(engine.programs(None in found))
-    results = _starts(backend, posterior, keys, found, dtype, devices is None)
-    if devices is not None:
-        for result in results:
-            result.state = processes.on_host(result.state)
     compile_seconds = engine.compile(results, begun)
     if max_time is not None:
         engine.deadline = time.perf_counter() + max_time
@@ -200,19 +195,6 @@ class _Engine:
         self.paces: dict[int, _Pace] = {}
         self.devices = devices
         self.vmapped = devices is not None or not chains_on_threads()
-
-    def programs(self, starts: bool) -> Iterator[Lowered]:
-        """What a run on threads is about to call, the longest to compile first."""
-        here = jax.ShapeDtypeStruct((self.posterior.dimension,), self.posterior.x.dtype)
-        state = jax.eval_shape(_init, self.backend, self.posterior, here)
-        stages = jnp.zeros(self.length, jnp.int32)
-        none = np.int32(0)
-        yield _one_chain.lower(
-            self.backend, self.posterior, state, self.keys[0], none, stages, none
-        )
-        if starts:
-            yield from start_programs(self.posterior, self.keys[0])
-            yield _init.lower(self.backend, self.posterior, here)
 
     def compile(self, results: list[ChainResult], begun: float) -> float:
         """Compile the segment in this thread: NumPyro's handlers are not safe to trace in two."""
@@ -403,15 +385,16 @@ def _starts(
     backend: Backend,
     posterior: Posterior,
     keys: Sequence[Array],
-    found: Sequence[ChainResult | None],
+    checkpoint: Checkpoint | None,
     dtype: str,
     alone: bool,
 ) -> list[ChainResult]:
-    """Every chain where its checkpoint left it, ``found``, or at a start of its own.
+    """Every chain where its checkpoint left it, or at a start of its own.
 
     The first start is searched in this thread, which compiles; the others then on a thread each,
     unless devices share the programs, who must all call them in one order.
     """
+    found = [_resumed(backend, posterior, chain, checkpoint) for chain in range(len(keys))]
     fresh = [chain for chain, result in enumerate(found) if result is None]
 
     def start(chain: int) -> ChainResult:

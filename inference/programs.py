@@ -1,4 +1,4 @@
-"""Compiled programs: made side by side or in less time, and let go before there are too many.
+"""Compiled programs: let go before there are too many for the system, or made in less time.
 
 Every program that XLA compiles for a CPU takes some of a process's memory maps, and JAX keeps them
 all. Linux allows a process 65,530 by default, and beyond them the compiler crashes without a word,
@@ -8,13 +8,10 @@ as it did in a long test session.
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-from jax.stages import Lowered
 
 SHARE = 0.6
 """Of the maps a process may have, at which programs are dropped."""
@@ -56,18 +53,3 @@ def compiled_quickly(wanted: bool = True) -> Iterator[None]:
         yield
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
-
-
-def compile_together(lowered: Iterable[Lowered]) -> None:
-    """Compile programs on threads of their own; calls of them that follow find it done.
-
-    Args:
-        lowered: one after another, each taken in this thread while those before it are compiled:
-            NumPyro's handlers are not safe to trace in two.
-    """
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for future in [pool.submit(program.compile) for program in lowered]:
-            future.result()
-    finally:  # What waits when a model cannot be traced, or at Ctrl-C, is not begun.
-        pool.shutdown(wait=False, cancel_futures=True)

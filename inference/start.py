@@ -9,7 +9,6 @@ cost as much as a few trajectories; one climb that is caught itself is replaced 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.stages import Lowered
 
 from bnnzoo.errors import RunError
 from bnnzoo.inference.processes import on_host
@@ -127,18 +125,6 @@ def find_start(posterior: Posterior, key: Array, who: str) -> Array:
     raise RunError(
         f"{who}: no starting point of positive density among the prior's draws: {blamed}"
     )
-
-
-def start_programs(posterior: Posterior, key: Array) -> Iterator[Lowered]:
-    """What :func:`find_start` is about to compile.
-
-    Args:
-        posterior: the target.
-        key: typed key.
-    """
-    found = jax.ShapeDtypeStruct((CLIMBERS, posterior.dimension), posterior.x.dtype)
-    yield _climb_best.lower(posterior, found)
-    yield _find_candidates.lower(posterior, key)
 
 
 def culprit(posterior: Posterior, key: Array) -> str:
