@@ -80,7 +80,7 @@ def coordinates(posterior: Posterior, flavour: Flavour) -> tuple[np.ndarray, np.
 
 
 def has_few_rows(posterior: Posterior, flavour: Flavour) -> bool:
-    """Whether the rows that the data add to the prior's precision are fewer than coordinates.
+    """Whether the rows that the data add to the prior's precision are smaller than the matrix.
 
     A Gaussian prior is nowhere flat, so that they are all there is to know of a dense matrix.
 

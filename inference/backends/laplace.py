@@ -35,6 +35,7 @@ from bnnzoo.inference.laplace_structures import (
     blocks,
     bytes_held,
     coordinates,
+    has_few_rows,
     has_network,
     inverse_of,
     log_volume,
@@ -213,8 +214,10 @@ class Laplace(Backend):
         if (needed := bytes_held(posterior, flavour)) > flavour.memory_bytes:
             where, rest = coordinates(posterior, flavour)
             dense = len(where) if flavour.structure in DENSE else len(rest)
+            few = flavour.structure in DENSE and has_few_rows(posterior, flavour)
+            what = "what makes a dense matrix" if few else "a dense matrix"
             raise InputError(
-                f"laplace: a dense matrix of {dense} coordinates takes {needed / 2**20:.0f} MiB, "
+                f"laplace: {what} of {dense} coordinates takes {needed / 2**20:.0f} MiB, "
                 f"more than inference.memory_bytes = {flavour.memory_bytes}; give inference."
                 "structure = 'kron', 'low-rank', 'last-layer' or 'diagonal'"
             )
@@ -391,7 +394,7 @@ class Laplace(Backend):
         "exact for": "Gaussian posteriors; regression linear in its parameters",
         "bias": "does not vanish: one mode, its curvature",
         "a draw costs": "nothing, after the optimisation and one curvature",
-        "memory": "parameters squared, or times rows and outputs where those are fewer (full); "
+        "memory": "parameters squared, or twice times rows and outputs where that is less (full); "
         "layers squared (kron); a few vectors (diagonal)",
         "choose it": "a trained network that needs a width, or evidence over many models",
     },
