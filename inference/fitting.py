@@ -141,6 +141,8 @@ def fit(
         return store.prepare(folder, spec.to_toml(), marks)
 
     with contextlib.ExitStack() as held:
+        if out is None:
+            held.enter_context(store.passing(folder))
         found = processes.led(lambda: prepare(held))
         processes.check_seen(folder)
         if found == "complete":

@@ -3,12 +3,14 @@
 import ast
 import importlib
 import os
+import re
 import subprocess
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
-import bnnzoo.errors
+from bnnzoo.models import planar
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ["bnnzoo", "models", "inference", "reports"]
@@ -102,10 +104,17 @@ def test_checkers_find_what_is_planted():
     ]
 
 
-def test_annotations_are_checked_in_tests():
-    """The import hook of conftest.py reaches the foundations and the mapped folders."""
-    for name in ("bnnzoo.errors", "bnnzoo.models", "bnnzoo.inference", "bnnzoo.reports"):
-        loader = importlib.import_module(name).__spec__.loader
+def test_named_axes_are_checked_in_tests():
+    """The import hook of conftest.py reaches every module that names axes."""
+    naming = [
+        path.relative_to(ROOT).with_suffix("")
+        for package in ("models", "inference", "reports")
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(r"^(from|import) jaxtyping", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert naming
+    for name in naming:
+        loader = importlib.import_module(".".join(("bnnzoo", *name.parts))).__spec__.loader
         assert type(loader).__module__.startswith("jaxtyping"), name
     with pytest.raises(Exception, match=r"(?i)type-check"):
-        bnnzoo.errors.nearest(3, [])
+        planar.invertible(jnp.ones((2, 3)), jnp.ones((2, 4)))

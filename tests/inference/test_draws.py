@@ -169,6 +169,20 @@ def test_pieces_of_fewer_rows_predict_the_same(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_a_run_waits_for_the_disk_where_it_is_to_stay(tmp_path, monkeypatch):
+    waits = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (waits.append(handle), real(handle))[1])
+    data = bz.load_dataset("gap", n=20, seed=0)
+    model = bz.make_model(network_options={"widths": [3]})
+    sizes = {"chains": 1, "draws": 5, "warmup": 5, "progress": False}
+    bz.fit(model, data, "sgld", **sizes)
+    assert not waits
+    bz.fit(model, data, "sgld", out=tmp_path / "run", **sizes)
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert len(waits) > len(files)
+
+
 def test_a_tree_outlives_its_run():
     """The temporary folder of a run goes with the last thing that may read it."""
     data = bz.load_dataset("gap", n=20, seed=0)
