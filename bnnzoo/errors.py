@@ -148,7 +148,7 @@ def hint(name: str, known: Iterable[str], limit: int = 12) -> str:
 
 
 def listed(choices: Sequence[str], limit: int = 12) -> str:
-    """The first of several choices: ``gaussian, laplace, ...``.
+    """The first of several choices: ``gaussian, laplace, and 3 more``.
 
     Alone it is for values of data, where a value that is spelt alike is another value.
 
@@ -156,7 +156,8 @@ def listed(choices: Sequence[str], limit: int = 12) -> str:
         choices: in the order in which they are to stand.
         limit: how many to list at most.
     """
-    return ", ".join(choices[:limit]) + (", ..." if len(choices) > limit else "")
+    more = len(choices) - limit
+    return ", ".join(choices[:limit]) + (f", and {more} more" if more > 0 else "")
 
 
 def hint_file(path: Path, beside: Iterable[str]) -> str:

@@ -93,6 +93,8 @@ def _one_line(error: ValidationError, where: str, given: Mapping[str, Any]) -> s
     message = first["msg"].removeprefix("Value error, ")
     message = (message[0].lower() + message[1:]).replace("input should", "should")
     message = _NEEDED.get(first["type"], message)
+    if message == "should be a list" and isinstance(first["input"], (int, float, str)):
+        message += f", as [{first['input']}]"
     if first["type"] == "missing":
         return f"{path} is required"
     if first["type"] == "extra_forbidden":

@@ -67,11 +67,13 @@ class Checkpoint:
 
     Attributes:
         seconds_before: that the run took before now, up to its last checkpoint.
+        compile_seconds: of those before now, and of now once it is known.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.seconds_before = 0.0
+        self.compile_seconds = 0.0
         self._begun = time.monotonic()
         self._saved: dict[int, float] = {}
         self._pieces: dict[int, int] = {}
@@ -117,6 +119,7 @@ class Checkpoint:
             "pieces": piece,
             "draws": sum(len(u) for u in result.u),
             "seconds": self.seconds_before + now - self._begun,
+            "compile_seconds": self.compile_seconds,
             "warmup_seconds": result.warmup_seconds,
             "sampling_seconds": result.sampling_seconds,
         }
@@ -161,6 +164,7 @@ class Checkpoint:
                 f"should hold {meta['draws']}; fit again"
             )
         self.seconds_before = max(self.seconds_before, meta["seconds"])
+        self.compile_seconds = max(self.compile_seconds, meta.get("compile_seconds", 0.0))
         self._pieces[chain] = meta["pieces"]
         self._kept[chain] = (len(result.stats), len(result.warmup))
         return True

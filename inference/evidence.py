@@ -19,7 +19,7 @@ from bnnzoo.errors import DataWarning, OptionError, hint
 from bnnzoo.inference import kept
 from bnnzoo.inference.environment import describe_data, device, now, versions
 from bnnzoo.inference.precision import begin, precision
-from bnnzoo.inference.prior_checks import check_drawable, check_normalised
+from bnnzoo.inference.prior_checks import check_drawable, check_normalised, check_targets_vary
 from bnnzoo.inference.programs import make_room
 from bnnzoo.inference.run import external_hash
 from bnnzoo.models.arguments import check_data
@@ -267,6 +267,7 @@ class Job:
         with precision(self.dtype):
             self.posterior = Posterior(ours, data)
             check_normalised(self.posterior)
+            check_targets_vary(self.posterior)
             if self.estimator.needs_draws:
                 check_drawable(self.posterior, method)
             self.estimator.check(self.posterior)

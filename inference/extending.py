@@ -84,6 +84,7 @@ def reopen(run: Run, draws: int) -> None:
     keep_data(run.path, run.posterior, run.manifest["model"]["external"])
     checkpoint = Checkpoint(run.path)
     checkpoint.seconds_before = run.manifest["wall_seconds"]
+    checkpoint.compile_seconds = run.manifest["compile_seconds"]
     piece = max(1, PIECE_BYTES // (run.posterior.dimension * real.itemsize))
     for chain in range(inference.chains):
         result = ChainResult(

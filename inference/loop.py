@@ -155,6 +155,9 @@ def run_chains(
         backend, posterior, keys, stages, warmup, length, dtype, monitor, checkpoint, devices
     )
     compile_seconds = engine.compile(results, begun)
+    if checkpoint is not None:
+        checkpoint.compile_seconds += compile_seconds
+        compile_seconds = checkpoint.compile_seconds
     if max_time is not None:
         engine.deadline = time.perf_counter() + max_time
     if monitor is not None:

@@ -1,14 +1,16 @@
-"""What an algorithm may ask of a prior: that it is normalised, that it can be drawn from."""
+"""What an algorithm may ask of a model: a prior that is normalised, that can be drawn from."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
 from bnnzoo.errors import InputError
 from bnnzoo.models import score
+from bnnzoo.models.noise import AdditiveNoise
 from bnnzoo.models.posterior import Posterior
 
 UNDRAWABLE = "cannot be drawn from; nuts and hmc need no such draws"
@@ -48,6 +50,30 @@ def check_normalised(posterior: Posterior) -> None:
         raise InputError(
             f"site {factors[0]!r} is a numpyro.factor, whose normaliser is not known: the evidence "
             "is not defined"
+        )
+
+
+def check_targets_vary(posterior: Posterior) -> None:
+    """Refuse to learn the noise of a target that is constant: it would shrink to nothing.
+
+    The density of n rows grows as noise to the power -n, the prior probability of functions that
+    are so close to the constant falls more slowly than that as soon as there are more rows than
+    output weights. The evidence is infinite then, and no sampler ends.
+
+    Args:
+        posterior: the target.
+
+    Raises:
+        InputError: such a target; nothing was computed.
+    """
+    likelihood = getattr(posterior.model, "likelihood", None)
+    if not isinstance(likelihood, AdditiveNoise) or likelihood.noise != "learned":
+        return
+    y = np.asarray(posterior.y)
+    if (y.max(axis=0) == y.min(axis=0)).any():
+        raise InputError(
+            "a target is constant in the training rows: a learned noise shrinks to nothing on it "
+            "and the evidence has no bound; give likelihood.noise = 'fixed', or another target"
         )
 
 

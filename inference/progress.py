@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -130,6 +131,38 @@ def through[T](items: Sequence[T], label: str, enabled: bool) -> Iterator[T]:
             said = f"{label}: {number} of {len(items)}, about {_duration(left)} left"
             console.print(said, soft_wrap=True, highlight=False)
         yield item
+
+
+@contextlib.contextmanager
+def waiting(label: str, enabled: bool) -> Iterator[None]:
+    """For work that cannot say how far it is: the time so far, on a terminal or a line a minute.
+
+    Args:
+        label: what is running.
+        enabled: show anything at all.
+    """
+    if not enabled:
+        yield
+        return
+    console, begun, done = Console(stderr=True), time.monotonic(), threading.Event()
+    with console.status(label) if console.is_terminal else contextlib.nullcontext() as status:
+        every = 1.0 if status else LINE_SECONDS
+
+        def tell() -> None:
+            while not done.wait(every):
+                said = f"{label}: {_duration(time.monotonic() - begun)} so far"
+                if status:
+                    status.update(said)
+                else:
+                    console.print(said, soft_wrap=True, highlight=False)
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            done.set()
+            teller.join()
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -141,8 +143,14 @@ def test_metrics(tree: xr.DataTree) -> dict[str, float]:
 
 def temporary_folder() -> tuple[Path, Any]:
     """A folder that lives as long as the handle returned with it."""
-    handle = tempfile.TemporaryDirectory(prefix="bnnzoo-", ignore_cleanup_errors=True)
-    return Path(handle.name), handle
+    folder = Path(tempfile.mkdtemp(prefix="bnnzoo-"))
+    handle = _Handle()
+    weakref.finalize(handle, shutil.rmtree, folder, ignore_errors=True)
+    return folder, handle
+
+
+class _Handle:
+    """Kept as long as the folder; ``TemporaryDirectory`` would warn that it goes by itself."""
 
 
 def load_run(path: str | Path, model: Any = None) -> Run:

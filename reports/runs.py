@@ -56,6 +56,7 @@ def facts(run: ReportRun) -> dict[str, Any]:
         "model": model,
         "handwritten": bool(run.manifest.get("model", {}).get("handwritten", False)),
         "prior": spec.prior.name,
+        "fitted_to": _fitted_to(spec.prior.options),
         "likelihood": spec.likelihood.name,
         "backend": inference.backend,
         "variational": is_variational(run),
@@ -70,6 +71,11 @@ def facts(run: ReportRun) -> dict[str, Any]:
         "wall_seconds": run.manifest.get("wall_seconds"),
         "flags": [dict(flag) for flag in run.manifest.get("flags", ())],
     }
+
+
+def _fitted_to(options: Mapping[str, Any]) -> str:
+    """What the numbers of a prior were fitted to, in words; empty of one that was just given."""
+    return str(options.get("fitted_to") or ("targets" if options.get("fitted_to_targets") else ""))
 
 
 def _run_seconds(manifest: Mapping[str, Any]) -> float | None:

@@ -159,6 +159,7 @@ def cautions(rows: Sequence[Row], best: int | None) -> list[dict[str, Any]]:
         *_flags(rows),
         *_incomplete(rows),
         *_variational(rows),
+        *_fitted(rows),
         *_single(rows),
     ]
     found.sort(key=lambda entry: entry["level"] != "warn")
@@ -169,7 +170,7 @@ def cautions(rows: Sequence[Row], best: int | None) -> list[dict[str, Any]]:
 
 def _winner(rows: Sequence[Row], best: int | None) -> list[dict[str, Any]]:
     row = next((r for r in rows if r["number"] == best), None)
-    if row is None or row["convergence"]["converged"] is not False:
+    if row is None or len(rows) < 2 or row["convergence"]["converged"] is not False:
         return []
     worst = number(row["convergence"]["function"]["worst_rhat"], 2)
     text = (
@@ -244,6 +245,19 @@ def _incomplete(rows: Sequence[Row]) -> list[dict[str, Any]]:
     if unscored and len(unscored) < len(rows):
         text = f"{_names(unscored).capitalize()}: no usable test scores, so not compared."
         made.append(_entry("warn", text, unscored))
+    return made
+
+
+def _fitted(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    made = []
+    for what in dict.fromkeys(r["fitted_to"] for r in rows if r["fitted_to"]):
+        own = [r for r in rows if r["fitted_to"] == what]
+        has = "has a prior that was" if len(own) == 1 else "have priors that were"
+        text = (
+            f"{_names(own).capitalize()} {has} fitted beforehand ({what}): test scores are honest "
+            "only where the test rows were not among those."
+        )
+        made.append(_entry("note", text, own))
     return made
 
 

@@ -8,25 +8,52 @@ sys.path.insert(0, str(Path(__file__).parent))
 import _results
 
 
-def report(nodeid, printed="", passed=True):
-    return SimpleNamespace(nodeid=nodeid, capstdout=printed, passed=passed, duration=1.0)
+def report(nodeid, printed="", passed=True, recorded=()):
+    return SimpleNamespace(
+        nodeid=nodeid, capstdout=printed, passed=passed, duration=1.0, user_properties=recorded
+    )
 
 
-def test_a_run_replaces_its_own_families_alone(tmp_path):
-    first = [report("b.py::law[1]", "z: 1.0\n\n"), report("b.py::law[0]"), report("a.py::other")]
+def test_a_run_replaces_the_tests_it_ran_alone():
+    first = [
+        report("b.py::law[1]", "z: 1.0\n\n", recorded=[("worst", 2.5)]),
+        report("b.py::law[0]", passed=False),
+        report("a.py::other", "said"),
+    ]
     old = _results.families(first, "monday, abc")
     text = _results.render(old, "a machine")
     assert _results.read(text) == old
     assert text.index("## a.py") < text.index("## b.py")
-    assert "- law: 2 passed, 0 failed, 2 s (monday, abc)\n  - z: 1.0\n" in text
+    law = """- law: 1 passed, 1 failed, 2 s (monday, abc)
+  - of `0` `1`
+  - `0` FAILED
+  - `1` z: 1.0
+  - `1` worst = 2.5
+"""
+    assert law in text
 
-    new = _results.families([report("b.py::law[0]", passed=False)], "tuesday, def")
-    merged = _results.read(_results.render(old | new, "a machine"))
-    assert merged["a.py", "other"] == ["- other: 1 passed, 0 failed, 1 s (monday, abc)"]
-    assert merged["b.py", "law"] == [
-        "- law: 0 passed, 1 failed, 1 s (tuesday, def)",
-        "  - FAILED law[0]",
-    ]
+    new = _results.families([report("b.py::law[0]", "z: 3")], "tuesday, def")
+    both = _results.merged(old, new)
+    text = _results.render(both, "a machine")
+    assert _results.read(text) == both
+    assert "- other: 1 passed, 0 failed, 1 s (monday, abc)\n  - said\n" in text
+    law = """- law: 1 passed, 0 failed (monday, abc)
+  - of `1`
+  - `1` z: 1.0
+  - `1` worst = 2.5
+- law: 1 passed, 0 failed, 1 s (tuesday, def)
+  - of `0`
+  - `0` z: 3
+"""
+    assert text.endswith(law)
+    everything = _results.families(first, "friday, ghi")
+    assert _results.merged(both, everything) == everything
+
+
+def test_a_family_without_its_members_is_replaced_whole():
+    kept = _results.read("## b.py\n\n- law: 2 passed, 0 failed, 2 s (monday, abc)\n  - z: 1.0\n")
+    new = _results.families([report("b.py::law[0]")], "tuesday, def")
+    assert _results.merged(kept, new) == new
 
 
 def test_the_file_is_made_where_there_is_none(tmp_path):

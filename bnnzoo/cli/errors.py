@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
 
-from bnnzoo.errors import BnnzooError, hint
+from bnnzoo.errors import BnnzooError, DataWarning, hint
 
 TRACEBACK = "BNNZOO_TRACEBACK"
 """Environment variable that, when set, shows where an error came from."""
+
+
+@contextlib.contextmanager
+def told_as_notes() -> Iterator[None]:
+    """Within it a warning about the data is a line on stderr, without its place in our sources."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, DataWarning):
+                print("bnnzoo: note:", " ".join(str(message).split()), file=sys.stderr)
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def guarded(command: Callable[[], Any]) -> int:

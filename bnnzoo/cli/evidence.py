@@ -28,6 +28,7 @@ def evidence(
     out: o.KeepFlag = None,
     config: o.ConfigFlag = None,
     assignments: o.SetFlag = None,
+    no_progress: o.ProgressFlag = False,
     as_json: o.JsonFlag = False,
 ) -> None:
     """Estimate the log evidence of a model on the training rows.
@@ -46,8 +47,9 @@ def evidence(
 
     planned = plan(tree, load_function(reference) if reference else None)
     from bnnzoo.inference import log_evidence
+    from bnnzoo.inference.progress import waiting
 
-    with o.written_in(SECTION):
+    with o.written_in(SECTION), waiting(f"evidence by {method}", not (no_progress or as_json)):
         found = log_evidence(planned.model, planned.data, method, seed=seed, dtype=dtype, **own)
     if out is not None:
         found.save(out)

@@ -21,7 +21,7 @@ from bnnzoo.errors import ProcessLostError
 
 if TYPE_CHECKING:
     from bnnzoo.api import Plan
-    from bnnzoo.specs import InferenceSpec
+    from bnnzoo.specs import InferenceSpec, RunSpec
 
 
 def fit(
@@ -198,11 +198,19 @@ def _announce(planned: Plan, folder: Path, before: str) -> None:
         *_layout(inference),
         ("folder", str(folder)),
     ]
-    console().print(facts([*lines, *(("note", line) for line in data.warnings)]))
+    notes = [*data.warnings, *_fitted(planned.spec)]
+    console().print(facts([*lines, *(("note", line) for line in notes)]))
     if before == "complete":
         console().print("already finished: reusing it")
     elif before:
         console().print("unfinished: going on with it")
+
+
+def _fitted(spec: RunSpec) -> list[str]:
+    words = spec.prior.options.get("fitted_to")
+    if not words:
+        return []
+    return [f"the prior was fitted beforehand ({words}): rows it has seen are no test of it"]
 
 
 def _layout(inference: InferenceSpec) -> list[tuple[str, str]]:

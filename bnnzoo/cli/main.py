@@ -23,7 +23,7 @@ from bnnzoo.cli import (
     studying,
     tuning,
 )
-from bnnzoo.cli.errors import guarded
+from bnnzoo.cli.errors import guarded, told_as_notes
 from bnnzoo.cli.options import written
 from bnnzoo.errors import UnknownNameError, written_as
 
@@ -106,5 +106,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     command = typer.main.get_command(app)
     # Not standalone: typer would draw boxes around errors and print tracebacks of its own.
-    with written_as(written):
+    with written_as(written), told_as_notes():
         return guarded(lambda: command.main(given, prog_name="bnnzoo", standalone_mode=False))

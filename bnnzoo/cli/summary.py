@@ -100,7 +100,7 @@ def warnings_of(run: Run, found: dict[str, Any]) -> list[str]:
     lines = []
     if found["rhat"] is not None and found["rhat"] > found["limit"]:
         lines.append(
-            f"not converged: R-hat of function values is {found['rhat']:.2f}, "
+            f"not converged: R-hat of function values is {found['rhat']:.3f}, "
             f"above {found['limit']}"
         )
     if found["few"]:

@@ -45,7 +45,7 @@ def doubts(run: Run) -> str | None:
     elif draws < MIN_DRAWS:
         doubt(f"{draws} draws a chain are too few to judge it", **longer)
     elif rhat > RHAT_BAD:
-        doubt(f"R-hat of function values is {rhat:.2f}, above {RHAT_BAD}", **longer)
+        doubt(f"R-hat of function values is {rhat:.3f}, above {RHAT_BAD}", **longer)
     elif chains == 1 and ess < ESS_LOW:
         doubt(f"the chain has {ess:.0f} effective draws, fewer than {ESS_LOW}", **longer)
     share = (diagnosed["divergences"] or 0) / (chains * draws)

@@ -150,7 +150,7 @@ def test_numbers_out_of_range(option, value, refused):
         ("--dtype float16", "inference.dtype = 'float16'"),
         ("--max-time 0", "--max-time 0"),
         ("--max-time nan", "--max-time nan"),
-        ("--set network.widths=3", "network.widths = 3: should be a list"),
+        ("--set network.widths=3", "network.widths = 3: should be a list, as [3]"),
         ("--prior student-t --set prior.df=2", "prior.df = 2"),
         ("--prior student-t --set prior.df=3 --posterior-temperature 5", "improper"),
     ],

@@ -368,6 +368,19 @@ def test_tune_writes_a_model_that_fit_takes(run):
     assert "width layers.0.kernel" in said
     again = ("--dataset", "gap", "--set", "data.n=30", "--config", "tuned.toml")
     assert "prior" in run("evidence", *again, "--method", "exact")
+    short = ("--backend", "laplace", "--chains", "1", "--draws", "5", "--no-progress")
+    said = " ".join(run("fit", *again, *short).split())
+    assert "fitted beforehand (exact on the targets of gap)" in said
+
+
+def test_what_is_noticed_of_a_table_is_one_line(tmp_path, capfd):
+    table = tmp_path / "constant.csv"
+    table.write_text("a,b,y\n" + "".join(f"{k % 7},{k % 5},5.5\n" for k in range(30)))
+    assert main(["evidence", "--dataset", str(table), "--no-progress"]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert "bnnzoo: note: target 'y' is constant in the training rows" in lines
+    assert all(line.startswith("bnnzoo: ") for line in lines)
+    assert "learned noise shrinks to nothing on it" in lines[-1]
 
 
 def test_select_reads_a_grid_from_a_file(run, tmp_path, capfd):

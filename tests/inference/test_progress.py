@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 
 import pytest
 from rich.console import Console
@@ -88,6 +89,17 @@ def test_a_run_tells_of_every_step_and_gradient(monkeypatch, capfd):
     assert re.search(
         r"nuts: 140 of 140 steps, .*gradients/s, about 0 s left", capfd.readouterr().err
     )
+
+
+def test_work_that_cannot_say_how_far_it_is_tells_the_time(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.02)
+    with progress.waiting("evidence by smc", True):
+        time.sleep(0.3)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and set(lines) == {"evidence by smc: 0 s so far"}
+    with progress.waiting("evidence by smc", False):
+        time.sleep(0.1)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_compiles_counts_for_nothing_in_the_time_that_is_left(monkeypatch, capsys):

@@ -79,6 +79,20 @@ def test_one_run_is_compared_with_nothing(fakes, base):
     assert "is the only run" in made["sentence"] and "nothing to compare" in made["detail"]
 
 
+def test_one_run_leads_nobody(fakes):
+    (block,) = collect([fakes.fake_run(unmixed=1.5)])["blocks"]
+    assert "1 of 1 run did not converge" in texts(block, "warn")
+    assert "leading" not in texts(block)
+
+
+def test_a_prior_that_was_fitted_beforehand_is_named(fakes):
+    words = "laplace on the targets of diabetes"
+    runs = [fakes.fake_run(), fakes.fake_run(prior="laplace", worse=1.0)]
+    runs[1].spec.prior.options["fitted_to"] = words
+    said = texts(block_of(runs), "note")
+    assert f"Run 2 has a prior that was fitted beforehand ({words})" in said
+
+
 def test_no_test_rows_no_winner(fakes):
     block = block_of([fakes.fake_run(test_rows=0), fakes.fake_run(test_rows=0, prior="laplace")])
     assert "there are no test rows" in block["verdict"]["sentence"]
