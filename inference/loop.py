@@ -30,6 +30,7 @@ from bnnzoo.inference.chains import ChainResult, Chains, gather
 from bnnzoo.inference.checkpoint import Checkpoint
 from bnnzoo.inference.devices import Devices
 from bnnzoo.inference.precision import precision, strongly_typed
+from bnnzoo.inference.programs import side_by_side
 from bnnzoo.inference.start import find_start
 from bnnzoo.models.posterior import Posterior
 
@@ -223,7 +224,7 @@ class _Engine:
         for chain, result in enumerate(results):
             waiting.put((chain, result.position))
         workers = self.at_once(len(results))
-        with ThreadPoolExecutor(workers) as pool:
+        with side_by_side(workers > 1), ThreadPoolExecutor(workers) as pool:
             futures = [pool.submit(self._work, results, waiting) for _ in range(workers)]
             try:
                 for future in futures:

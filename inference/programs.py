@@ -1,4 +1,4 @@
-"""Compiled programs: let go before there are too many for the system, or made in less time.
+"""Compiled programs: let go before there are too many, made in less time, run side by side.
 
 Every program that XLA compiles for a CPU takes some of a process's memory maps, and JAX keeps them
 all. Linux allows a process 65,530 by default, and beyond them the compiler crashes without a word,
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from threadpoolctl import threadpool_limits
 
 SHARE = 0.6
 """Of the maps a process may have, at which programs are dropped."""
@@ -36,6 +37,20 @@ def make_room() -> bool:
         return False
     jax.clear_caches()
     return True
+
+
+@contextlib.contextmanager
+def side_by_side(several: bool = True) -> Iterator[None]:
+    """Context for several threads that each run a program: LAPACK takes one thread for a call.
+
+    Its own threads wait for each other by spinning. With others on the same cores an
+    eigendecomposition of 30 ms takes half a second. It is the process's setting, not a thread's.
+
+    Args:
+        several: False changes nothing: a single program has all cores.
+    """
+    with threadpool_limits(1, user_api="blas") if several else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager

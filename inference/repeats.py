@@ -15,6 +15,7 @@ from scipy.special import logsumexp
 
 from bnnzoo.inference.loop import chains_on_threads
 from bnnzoo.inference.precision import precision
+from bnnzoo.inference.programs import side_by_side
 from bnnzoo.models.posterior import Posterior
 
 UNRELIABLE_NATS = 1.0
@@ -69,7 +70,8 @@ def repeat_each(
 
     # The first alone: it compiles, and NumPyro's handlers are not safe to trace in two threads.
     found = [one(0)]
-    with ThreadPoolExecutor(min(max(count - 1, 1), os.cpu_count() or 1)) as pool:
+    workers = min(max(count - 1, 1), os.cpu_count() or 1)
+    with side_by_side(workers > 1), ThreadPoolExecutor(workers) as pool:
         found += pool.map(one, range(1, count))
     return {name: np.stack([values[name] for values in found]) for name in found[0]}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -35,7 +36,18 @@ def executor(workers: int, scheduler: str | None) -> Callable[[], Executor] | No
         return None
     # Spawned: a forked process would inherit the locks of JAX's threads.
     context = multiprocessing.get_context("spawn")
-    return lambda: ProcessPoolExecutor(workers, mp_context=context)
+    share = max(1, (os.cpu_count() or 1) // workers)
+    return lambda: ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_take_share, initargs=(share,)
+    )
+
+
+def _take_share(cores: int) -> None:
+    """LAPACK's threads in all workers are as many as there are cores: more would spin in turns."""
+    import scipy.linalg  # noqa: F401  # whose LAPACK is JAX's; what is not loaded has no limit
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(cores, user_api="blas")
 
 
 def versions() -> dict[str, str]:

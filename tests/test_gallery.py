@@ -95,15 +95,9 @@ CLAIMS: dict[str, Callable[[Any], None]] = {
 }
 
 
-QUICK = ("01_table",)
-"""What `make test` runs: a regression. `make validate` runs the rest."""
-
-
+@pytest.mark.validate
 @pytest.mark.filterwarnings("ignore::bnnzoo.errors.DataWarning")
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=() if n in QUICK else pytest.mark.validate) for n in CLAIMS],
-)
+@pytest.mark.parametrize("name", CLAIMS)
 def test_example(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with plt.rc_context():

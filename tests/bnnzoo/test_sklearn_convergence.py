@@ -103,7 +103,7 @@ def test_a_good_run_is_not_doubted():
     [
         (
             run(apart()),
-            r"R-hat of function values is \d\.\d\d, above 1.05; "
+            r"R-hat of function values is \d\.\d{3}, above 1.05; "
             r"fit again with warmup=2000, draws=2000",
         ),
         (

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 import bnnzoo as bz
@@ -10,7 +11,7 @@ from bnnzoo.cli.summary import show_run
 
 def said(backend, **sizes):
     data = bz.load_dataset("gap", n=20, seed=0)
-    model = bz.make_model(network_options={"widths": [2]})
+    model = bz.make_model(network_options={"widths": [3]})
     run = bz.fit(model, data, backend, progress=False, **sizes)
     out = io.StringIO()
     show_run(Console(file=out, width=1000), run)
@@ -25,6 +26,7 @@ def test_few_effective_draws_of_a_chain_are_said():
     assert text.index("scores") < text.index("beware") < text.index("Wrote")
 
 
+@pytest.mark.validate
 def test_draws_of_an_approximation_are_not_counted_against_it():
     _, text = said("laplace", chains=1, draws=20)
     assert "few draws" not in text

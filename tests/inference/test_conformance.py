@@ -50,7 +50,7 @@ LONG = (
     *("adjusted-mclmc", "mile", "smc", "laplace", "pathfinder", "flow-vi", "low-rank-vi"),
     *("full-rank-vi", "last-layer-vi", "sgnht", "psgld", "cyclical-sgld", "cyclical-sghmc"),
     *("gg-mc", "gibbs-hmc", "map", "deep-ensemble", "swag", "svgd", "nuts", "mclmc", "sghmc"),
-    *("mean-field-vi", "hmc"),
+    *("mean-field-vi", "hmc", "sgld"),
 )
 """Backends whose programs take long to compile, or are variants of another: `make validate` runs
 them here; `make test` has files of their own for them."""

@@ -258,6 +258,7 @@ def test_variances_of_f_are_those_of_the_jacobian(run):
             np.testing.assert_allclose(variance[chain], wanted, rtol=6 * np.sqrt(2 / 400))
 
 
+@pytest.mark.validate
 def test_more_draws_are_those_of_a_longer_run(run, small, folder, tmp_path):
     import shutil
 

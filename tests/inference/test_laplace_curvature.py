@@ -203,7 +203,8 @@ def test_few_rows_are_the_matrix_they_make(kind, dtype, tolerance, monkeypatch):
             with monkeypatch.context() as patch:
                 if not few:
                     patch.setattr(laplace_structures, "has_few_rows", lambda *_: False)
-                made = blocks.__wrapped__(posterior, jnp.asarray(drawn, posterior.x.dtype), given)
+                program = jax.jit(lambda p, u: blocks.__wrapped__(p, u, given))  # of this patch
+                made = program(posterior, jnp.asarray(drawn, posterior.x.dtype))
             assert isinstance(made.network, spectra.LowRank if few else spectra.Dense)
             assert made.flat == 0
             root = jnp.sqrt(made.network.precision)
