@@ -20,6 +20,7 @@ __all__ = [
     "Component",
     "InferenceSpec",
     "RunSpec",
+    "fitted_before",
     "override",
     "read_tree",
     "read_value",
@@ -243,3 +244,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value.tolist() if hasattr(value, "tolist") else value  # NumPy scalars and arrays
+
+
+def fitted_before(prior: Component) -> str:
+    """What the numbers of a prior, or of one of its rules, were fitted to before, in words.
+
+    Args:
+        prior: of a spec.
+
+    Returns:
+        Empty of a prior that was just given.
+    """
+    rules = prior.options.get("rules") or {}
+    for options in (prior.options, *(rule for rule in rules.values() if isinstance(rule, Mapping))):
+        words = options.get("fitted_to")
+        if words or options.get("fitted_to_targets"):
+            return str(words or options.get("matched_to") or "to targets")
+    return ""

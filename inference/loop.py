@@ -407,8 +407,8 @@ def _starts(
             return ChainResult(jax.block_until_ready(_init(backend, posterior, u)))
 
     made = [start(chain) for chain in fresh[:1]]
-    if alone and chains_on_threads():
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+    if alone and chains_on_threads() and len(fresh) > 2:
+        with side_by_side(), ThreadPoolExecutor(os.cpu_count()) as pool:
             made += pool.map(start, fresh[1:])
     else:
         made += map(start, fresh[1:])

@@ -56,9 +56,10 @@ def check_normalised(posterior: Posterior) -> None:
 def check_targets_vary(posterior: Posterior) -> None:
     """Refuse to learn the noise of a target that is constant: it would shrink to nothing.
 
-    The density of n rows grows as noise to the power -n, the prior probability of functions that
-    are so close to the constant falls more slowly than that as soon as there are more rows than
-    output weights. The evidence is infinite then, and no sampler ends.
+    The density of n rows grows as noise to the power -n. The prior probability of functions as
+    close to the constant as that falls more slowly where there are more rows than output weights,
+    or where units of ReLU may be dead: the evidence is infinite then. Where it is not it hangs on
+    how the noise goes to 0, and no sampler ends in good time.
 
     Args:
         posterior: the target.
@@ -73,7 +74,7 @@ def check_targets_vary(posterior: Posterior) -> None:
     if (y.max(axis=0) == y.min(axis=0)).any():
         raise InputError(
             "a target is constant in the training rows: a learned noise shrinks to nothing on it "
-            "and the evidence has no bound; give likelihood.noise = 'fixed', or another target"
+            "and the evidence may have no bound; give likelihood.noise = 'fixed', or another target"
         )
 
 

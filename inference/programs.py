@@ -8,14 +8,21 @@ as it did in a long test session.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 from threadpoolctl import threadpool_limits
 
 SHARE = 0.6
 """Of the maps a process may have, at which programs are dropped."""
+
+_LIMITING = threading.Lock()
+_limited = 0
+_limits: Any = None
+"""Contexts of :func:`side_by_side` that are open, and how LAPACK was set before the first."""
 
 _MAPS = Path("/proc/self/maps")
 _MOST = Path("/proc/sys/vm/max_map_count")
@@ -44,13 +51,28 @@ def side_by_side(several: bool = True) -> Iterator[None]:
     """Context for several threads that each run a program: LAPACK takes one thread for a call.
 
     Its own threads wait for each other by spinning. With others on the same cores an
-    eigendecomposition of 30 ms takes half a second. It is the process's setting, not a thread's.
+    eigendecomposition of 30 ms takes half a second. It is the process's setting, not a thread's:
+    of several such contexts at a time the first sets it and the last to end sets it back.
 
     Args:
         several: False changes nothing: a single program has all cores.
     """
-    with threadpool_limits(1, user_api="blas") if several else contextlib.nullcontext():
+    global _limits, _limited
+    if not several:
         yield
+        return
+    with _LIMITING:
+        _limited += 1
+        if _limited == 1:
+            _limits = threadpool_limits(1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _LIMITING:
+            _limited -= 1
+            if _limited == 0:
+                _limits.restore_original_limits()
+                _limits = None
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import xarray as xr
 
-from bnnzoo.specs import RunSpec
+from bnnzoo.specs import RunSpec, fitted_before
 
 GLYPHS = 6
 """Distinct marker colours and shapes; a dimension with more levels is not encoded."""
@@ -56,7 +56,7 @@ def facts(run: ReportRun) -> dict[str, Any]:
         "model": model,
         "handwritten": bool(run.manifest.get("model", {}).get("handwritten", False)),
         "prior": spec.prior.name,
-        "fitted_to": _fitted_to(spec.prior.options),
+        "fitted_to": fitted_before(spec.prior),
         "likelihood": spec.likelihood.name,
         "backend": inference.backend,
         "variational": is_variational(run),
@@ -71,11 +71,6 @@ def facts(run: ReportRun) -> dict[str, Any]:
         "wall_seconds": run.manifest.get("wall_seconds"),
         "flags": [dict(flag) for flag in run.manifest.get("flags", ())],
     }
-
-
-def _fitted_to(options: Mapping[str, Any]) -> str:
-    """What the numbers of a prior were fitted to, in words; empty of one that was just given."""
-    return str(options.get("fitted_to") or ("targets" if options.get("fitted_to_targets") else ""))
 
 
 def _run_seconds(manifest: Mapping[str, Any]) -> float | None:

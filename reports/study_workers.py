@@ -43,11 +43,13 @@ def executor(workers: int, scheduler: str | None) -> Callable[[], Executor] | No
 
 
 def _take_share(cores: int) -> None:
-    """LAPACK's threads in all workers are as many as there are cores: more would spin in turns."""
+    """LAPACK's threads in all workers are no more than the cores: more would spin in turns."""
     import scipy.linalg  # noqa: F401  # whose LAPACK is JAX's; what is not loaded has no limit
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_info, threadpool_limits
 
-    threadpool_limits(cores, user_api="blas")
+    for library in threadpool_info():
+        if library["user_api"] == "blas" and library["num_threads"] > cores:
+            threadpool_limits({library["prefix"]: cores})
 
 
 def versions() -> dict[str, str]:

@@ -172,7 +172,7 @@ def _winner(rows: Sequence[Row], best: int | None) -> list[dict[str, Any]]:
     row = next((r for r in rows if r["number"] == best), None)
     if row is None or len(rows) < 2 or row["convergence"]["converged"] is not False:
         return []
-    worst = number(row["convergence"]["function"]["worst_rhat"], 2)
+    worst = number(row["convergence"]["function"]["worst_rhat"], 3)
     text = (
         f"The leading run, run {best}, has not converged itself (R-hat of function values up to "
         f"{worst}): its lead may not last with longer chains."

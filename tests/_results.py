@@ -53,7 +53,7 @@ Families = dict[tuple[str, str], list[Turn]]
 
 HEADING = "# Results of `make validate`"
 
-TURN = re.compile(r"- (\w+): (\d+) passed, (\d+) failed(?:, (\d+) s)? \((.*)\)")
+TURN = re.compile(r"- ([\w:]+): (\d+) passed, (\d+) failed(?:, (\d+) s)? \((.*)\)")
 
 
 def write(path: Path, reports: list) -> None:
@@ -84,7 +84,7 @@ def read(text: str) -> Families:
             found.setdefault((file, name), []).append(turn)
         elif line.startswith("- "):
             raise ValueError(f"{file}: {line!r} was not written by make validate")
-        elif turn and line.startswith("  - of `"):
+        elif turn and not turn.lines and re.fullmatch("  - of( `[^`]*`)+", line):
             turn.members = re.findall("`([^`]*)`", line)
         elif turn and line.startswith("  - "):
             turn.lines.append(line.removeprefix("  - "))
@@ -110,7 +110,7 @@ def _turn(group: dict, stamped: str) -> Turn:
     for member, report in sorted(group.items()):
         said = [] if report.passed else ["FAILED"]
         said += [line.strip() for line in report.capstdout.splitlines() if line.strip()]
-        said += [f"{key} = {value}" for key, value in report.user_properties]
+        said += [f"{key} = {' '.join(str(v).split())}" for key, v in report.user_properties]
         turn.lines += [f"`{member}` {line}" if member else line for line in said]
     return turn
 

@@ -18,6 +18,7 @@ from bnnzoo.cli.console import Json, console, counted, facts, print_json
 from bnnzoo.cli.summary import describe_run, show_run
 from bnnzoo.cli.userfile import load_function, require_model
 from bnnzoo.errors import ProcessLostError
+from bnnzoo.specs import fitted_before
 
 if TYPE_CHECKING:
     from bnnzoo.api import Plan
@@ -207,7 +208,7 @@ def _announce(planned: Plan, folder: Path, before: str) -> None:
 
 
 def _fitted(spec: RunSpec) -> list[str]:
-    words = spec.prior.options.get("fitted_to")
+    words = fitted_before(spec.prior)
     if not words:
         return []
     return [f"the prior was fitted beforehand ({words}): rows it has seen are no test of it"]

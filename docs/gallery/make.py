@@ -18,7 +18,7 @@ INTRODUCTION = """\
 <!-- Made by `make gallery` from the examples beside it: edit those. -->
 
 Ten short examples, each a script that runs as it stands, in seconds and without a network, and
-ends in the picture shown. `make validate` runs them all, `make test` the first, and they hold what
+ends in the picture shown. `make validate` runs them all and holds what
 they say to the numbers that come out; R-hat of the functions is below 1.05 in every fit. The look
 is in [gallery.mplstyle](gallery.mplstyle). The same models [behind scikit-learn's
 interface](../sklearn.md) have a page of their own.

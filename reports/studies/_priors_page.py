@@ -47,9 +47,11 @@ def charts(results: Results) -> list[Chart]:
     for label, priors in families.items():
         cells = [[r for r in done if _is(r, "mlp", p)] for p in priors]
         kept = [(v, _over(c, base)) for v, c in zip(variances[label], cells, strict=True) if c]
-        columns = [list(c) for c in zip(*(g for _, g in kept), strict=True)] or [[], [], []]
+        if not kept:
+            continue
+        columns = [list(c) for c in zip(*(g for _, g in kept), strict=True)]
         lines.append(Series(label, [float(v) for v, _ in kept], *columns))
-    if any(line.x for line in lines):
+    if lines:
         made.append(
             Chart(
                 "tails",

@@ -14,6 +14,7 @@ from bnnzoo.specs import (
     Component,
     InferenceSpec,
     RunSpec,
+    fitted_before,
     override,
     read_tree,
     spec_from_toml,
@@ -186,3 +187,18 @@ def test_assignments_that_cannot_be_read_are_named(tree, assignment, words):
         override(tree, [assignment])
     assert words in str(caught.value)
     assert assignment in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, ""),
+        ({"std": 2.0, "rules": {"*.bias": {"std": 1.0}}}, ""),
+        ({"fitted_to": "laplace on the targets of diabetes"}, "laplace on the targets of diabetes"),
+        ({"matched_to": "rbf on the inputs of diabetes"}, ""),
+        ({"matched_to": "rbf on the targets", "fitted_to_targets": True}, "rbf on the targets"),
+        ({"rules": {"*.bias": {"name": "empirical", "fitted_to": "digits"}}}, "digits"),
+    ],
+)
+def test_what_a_prior_was_fitted_to(options, words):
+    assert fitted_before(Component(name="gaussian", options=options)) == words

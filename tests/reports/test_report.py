@@ -71,7 +71,7 @@ def test_the_three_files_are_written_and_nothing_else(demo_page):
 def test_the_page_is_small_and_quick(demo_cost):
     page, seconds = demo_cost
     assert page.stat().st_size < 1_000_000
-    assert seconds < 20  # about 3, and twice that where annotations are checked
+    assert seconds < 20  # about 3
 
 
 def test_numbers_in_the_json_equal_a_naive_recomputation(demo_runs, data):
