@@ -17,7 +17,7 @@ import xarray as xr
 from bnnzoo import store
 from bnnzoo.errors import InputError, RunError
 from bnnzoo.inference.precision import precision
-from bnnzoo.inference.run import Run, temporary_folder, test_metrics
+from bnnzoo.inference.run import Run, test_metrics
 from bnnzoo.inference.tree import (
     STREAMED,
     score_again,
@@ -56,7 +56,7 @@ def drop_chains(run: Run, chains: Sequence[int], out: str | os.PathLike[str] | N
     if run.manifest["state"] != "complete":
         raise RunError(f"{run.path} is not finished: bnnzoo resume {run.path}")
     posterior = run.posterior  # refused here, before anything is written, where it is not known
-    folder, handle = temporary_folder() if out is None else (Path(out), None)
+    folder, handle = store.temporary_folder() if out is None else (Path(out), None)
     mark = ",".join(map(str, dropped))
     fingerprint = {**run.manifest["fingerprint"], "dropped chains": mark}
     store.prepare(folder, run.spec.to_toml(), fingerprint)

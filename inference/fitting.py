@@ -35,7 +35,6 @@ from bnnzoo.inference.run import (
     load_run,
     read_spec,
     rebuild_model,
-    temporary_folder,
     test_metrics,
 )
 from bnnzoo.inference.tree import build_tree, site_draws
@@ -130,7 +129,7 @@ def fit(
             laid.check(posterior, inference.backend, _backend(inference))
     if out is None and processes.several():
         raise InputError("several processes make one run: give it a folder (out) that all see")
-    folder, handle = temporary_folder() if out is None else (Path(out), None)
+    folder, handle = store.temporary_folder() if out is None else (Path(out), None)
     marks = fingerprint(data, external)
 
     def prepare(held: contextlib.ExitStack) -> str:
@@ -141,8 +140,6 @@ def fit(
         return store.prepare(folder, spec.to_toml(), marks)
 
     with contextlib.ExitStack() as held:
-        if out is None:
-            held.enter_context(store.passing(folder))
         found = processes.led(lambda: prepare(held))
         processes.check_seen(folder)
         if found == "complete":

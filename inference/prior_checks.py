@@ -59,7 +59,7 @@ def check_targets_vary(posterior: Posterior) -> None:
     The density of n rows grows as noise to the power -n. The prior probability of functions as
     close to the constant as that falls more slowly where there are more rows than output weights,
     or where units of ReLU may be dead: the evidence is infinite then. Where it is not it hangs on
-    how the noise goes to 0, and no sampler ends in good time.
+    how the noise goes to 0; ``smc`` was seen not to end.
 
     Args:
         posterior: the target.

@@ -50,9 +50,9 @@ def make_room() -> bool:
 def side_by_side(several: bool = True) -> Iterator[None]:
     """Context for several threads that each run a program: LAPACK takes one thread for a call.
 
-    Its own threads wait for each other by spinning. With others on the same cores an
-    eigendecomposition of 30 ms takes half a second. It is the process's setting, not a thread's:
-    of several such contexts at a time the first sets it and the last to end sets it back.
+    Its own threads wait for each other by spinning: beside another process on the same cores an
+    eigendecomposition of 20 ms took a quarter of a second. It is the process's setting, not a
+    thread's: of several such contexts at a time the first sets it and the last to end sets it back.
 
     Args:
         several: False changes nothing: a single program has all cores.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -139,18 +136,6 @@ def test_metrics(tree: xr.DataTree) -> dict[str, float]:
             pit = scores["pit"].to_numpy()
             found |= {f"coverage_{p}": metrics.coverage(pit, p / 100) for p in (50, 90)}
     return found
-
-
-def temporary_folder() -> tuple[Path, Any]:
-    """A folder that lives as long as the handle returned with it."""
-    folder = Path(tempfile.mkdtemp(prefix="bnnzoo-"))
-    handle = _Handle()
-    weakref.finalize(handle, shutil.rmtree, folder, ignore_errors=True)
-    return folder, handle
-
-
-class _Handle:
-    """Kept as long as the folder; ``TemporaryDirectory`` would warn that it goes by itself."""
 
 
 def load_run(path: str | Path, model: Any = None) -> Run:

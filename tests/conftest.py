@@ -12,7 +12,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["MPLBACKEND"] = "Agg"
 # LAPACK's threads wait for each other by spinning: beside another worker on the same cores an
-# eigendecomposition of 30 ms takes half a second.
+# eigendecomposition of 20 ms took a quarter of a second.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # What two tests, both workers or a subprocess compile is compiled once; gone with the session.

@@ -18,7 +18,6 @@ from bnnzoo.cli.console import Json, console, counted, facts, print_json
 from bnnzoo.cli.summary import describe_run, show_run
 from bnnzoo.cli.userfile import load_function, require_model
 from bnnzoo.errors import ProcessLostError
-from bnnzoo.specs import fitted_before
 
 if TYPE_CHECKING:
     from bnnzoo.api import Plan
@@ -208,6 +207,8 @@ def _announce(planned: Plan, folder: Path, before: str) -> None:
 
 
 def _fitted(spec: RunSpec) -> list[str]:
+    from bnnzoo.specs import fitted_before
+
     words = fitted_before(spec.prior)
     if not words:
         return []

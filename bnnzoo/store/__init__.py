@@ -14,7 +14,7 @@ from bnnzoo.store._checkpoint import (
     save_checkpoint,
     save_ends,
 )
-from bnnzoo.store._files import passing, write_bytes
+from bnnzoo.store._files import temporary_folder, write_bytes
 from bnnzoo.store._manifest import FORMAT, file_hashes, read_manifest, verify, write_manifest
 from bnnzoo.store._prepare import discard_unstarted, look, prepare, replace_spec, sweep
 from bnnzoo.store._stream import Stream
@@ -30,7 +30,6 @@ __all__ = [
     "load_ends",
     "look",
     "open_tree",
-    "passing",
     "prepare",
     "read_manifest",
     "read_tree",
@@ -39,6 +38,7 @@ __all__ = [
     "save_checkpoint",
     "save_ends",
     "sweep",
+    "temporary_folder",
     "verify",
     "write_bytes",
     "write_manifest",

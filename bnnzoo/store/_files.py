@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,20 +54,28 @@ def storing(folder: Path) -> Iterator[None]:
 
 
 _passing: set[Path] = set()
+"""Folders of :func:`temporary_folder` that are there."""
 
 
-@contextmanager
-def passing(folder: Path) -> Iterator[None]:
-    """Context in which no thread waits for the disk where it writes to ``folder``.
+class _Handle:
+    """Kept as long as a folder; ``TemporaryDirectory`` would warn that it goes by itself."""
 
-    For a folder that ends with its process. A small run writes a hundred files, which together
+
+def temporary_folder() -> tuple[Path, object]:
+    """A folder that lives as long as the handle returned with it.
+
+    No writer waits for the disk in it. A small run writes a hundred files, which together would
     wait for as long as it samples.
     """
+    folder, handle = Path(tempfile.mkdtemp(prefix="bnnzoo-")), _Handle()
     _passing.add(folder)
-    try:
-        yield
-    finally:
-        _passing.discard(folder)
+    weakref.finalize(handle, _end, folder)
+    return folder, handle
+
+
+def _end(folder: Path) -> None:
+    remove(folder)
+    _passing.discard(folder)
 
 
 def _stays(path: Path) -> bool:

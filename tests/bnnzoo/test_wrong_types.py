@@ -55,7 +55,7 @@ SAID = {
 
 
 def test_python_refuses_what_is_of_another_type():
-    """In a process of its own: here checks of shapes would come first."""
+    """In a process of its own: here modules that name axes check their annotations first."""
     done = subprocess.run(
         [sys.executable, "-c", WRONG], cwd=ROOT, capture_output=True, text=True, check=True
     )
