@@ -25,8 +25,8 @@ from _studies import canvas, interval, keep, save, written
 from jax import Array
 
 import bnnzoo as bz
-from bnnzoo.inference.backends.laplace import CurvatureOptions
 from bnnzoo.inference.climbing import ascend
+from bnnzoo.inference.laplace_options import CurvatureOptions
 from bnnzoo.inference.laplace_structures import log_normaliser
 from bnnzoo.inference.start import find_start
 

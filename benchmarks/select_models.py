@@ -24,8 +24,6 @@ from typing import Any
 import numpy as np
 
 import bnnzoo as bz
-from bnnzoo.inference.symmetries import hidden_layers, log_arrangements
-from bnnzoo.models.posterior import Posterior
 
 RESULTS = Path(__file__).parent / "results"
 DATA: dict[str, dict[str, Any]] = {
@@ -57,11 +55,6 @@ def test_scores(models: dict[str, Any], data: bz.Dataset) -> dict[str, tuple[flo
     return found
 
 
-def arrangements(model: Any, data: bz.Dataset) -> float:
-    """Log number of equal copies of a mode: orders and signs of hidden units."""
-    return float(log_arrangements(hidden_layers(Posterior(model, data))))
-
-
 def one(name: str, method: str, scores: bool) -> dict[str, Any]:
     """One data set: the selection, its time, and the scores."""
     options = dict(DATA[name])
@@ -69,15 +62,14 @@ def one(name: str, method: str, scores: bool) -> dict[str, Any]:
     likelihood = "categorical" if data.task == "classification" else "gaussian"
     models = bz.model_grid(GRID, {"likelihood": {"name": likelihood}})
     begun = time.perf_counter()
-    own: dict[str, Any] = LAPLACE if method == "laplace" else {"batch": len(data.x)}
-    found = bz.select(models, data, method, modes=1, steps=STEPS, progress=False, **own)
+    found = bz.select(models, data, method, modes=1, steps=STEPS, progress=False, **OWN[method])
     seconds = time.perf_counter() - begun
     print(found)
     print(f"{name}: {len(models)} candidates in {seconds:.0f} s", flush=True)
     evidences = {
         c.name: {
             "value": c.evidence.original_units,
-            "log_arrangements": arrangements(models[c.name], data),
+            "log_told_apart": c.evidence.diagnostics.get("log_told_apart"),
             "warnings": c.evidence.warnings,
         }
         for c in found.candidates

@@ -172,9 +172,14 @@ def refit(model: LinearModel, prior: bool, noise: bool, whole: bool) -> Refit:
     return Refit(factors[0], factors[1], evidence(factors[0], factors[1]))
 
 
-def noise_coordinates(posterior: Posterior) -> np.ndarray:
-    """Coordinates of the learned noise, a logarithm."""
-    site = next(s for s in posterior.sites if s.name == _noise_site(posterior))
+def noise_coordinates(posterior: Posterior) -> np.ndarray | None:
+    """Coordinates of a learned Gaussian noise, logarithms; None where there is none."""
+    model = posterior.model
+    if not isinstance(model, Model) or getattr(model.likelihood, "noise", None) != "learned":
+        return None
+    if (name := _noise_site(posterior)) != "noise_std":
+        return None
+    site = next(s for s in posterior.sites if s.name == name)
     return np.arange(site.offset, site.offset + site.size)
 
 
@@ -218,8 +223,7 @@ def check_refit(posterior: Posterior, what: str, curvature: str) -> None:
             )
         assert isinstance(posterior.model, Model)
         likelihood = posterior.model.likelihood
-        learned = getattr(likelihood, "noise", None) == "learned"
-        if not (learned and _noise_site(posterior) == "noise_std"):
+        if noise_coordinates(posterior) is None:
             raise InputError(
                 f"{given}: the likelihood {likelihood.label!r} has no learned Gaussian noise; give "
                 "likelihood 'gaussian' with noise = 'learned', or inference.refit = 'prior'"

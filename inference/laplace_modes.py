@@ -29,20 +29,28 @@ class Modes(NamedTuple):
 
 
 def find_modes(
-    posterior: Posterior, flavour: Flavour, *, modes: int, steps: int, seed: int, dtype: str
+    posterior: Posterior,
+    flavour: Flavour,
+    *,
+    noise: str,
+    modes: int,
+    steps: int,
+    seed: int,
+    dtype: str,
 ) -> Modes:
     """Climb so many times, each from a start of its own.
 
     Args:
         posterior: the target.
         flavour: of the curvature, in whose metric they climb.
+        noise: ``marginal`` or ``joint``, as of the backend.
         modes: number of climbs.
         steps: of L-BFGS of each.
         seed: of every random number.
         dtype: ``float32`` or ``float64``; the caller is inside ``precision`` already.
     """
     # Sampled, so that a hand-written model needs no network; nothing is drawn.
-    sampler = Laplace(flavour, "sampled", drawn=False).planned(steps)
+    sampler = Laplace(flavour, "sampled", noise=noise, drawn=False).planned(steps)
     chains = run_chains(
         sampler, posterior, chains=modes, draws=0, warmup=steps, seed=seed, dtype=dtype
     )

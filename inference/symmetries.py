@@ -97,6 +97,22 @@ def rearranged(layers: tuple[HiddenLayer, ...], u: Array, key: Array) -> Array:
     return u
 
 
+def judged_by(layers: tuple[HiddenLayer, ...], number: int) -> np.ndarray:
+    """Weights of each unit that no arrangement of a later layer changes ``(unit, weight)``.
+
+    Outgoing weights are among them only where they lead into no other of these layers.
+
+    Args:
+        layers: from :func:`hidden_layers`.
+        number: of the layer.
+    """
+    layer = layers[number]
+    later = {i for other in layers[number + 1 :] for i in other.ingoing.ravel()}
+    if not later.isdisjoint(layer.outgoing.ravel()):
+        return layer.ingoing
+    return np.concatenate([layer.ingoing, layer.outgoing], axis=1)
+
+
 class Reference(NamedTuple):
     """Where the units of each place are expected: a mean and a width for every coordinate.
 
@@ -115,9 +131,8 @@ def nearest(
     """Of all equivalent points the one nearest to a reference.
 
     The points that are their own nearest form a domain with exactly one point of every generic set
-    of equivalent ones. Layer by layer the best arrangement is an assignment problem. A layer is
-    judged by what no arrangement of a later one changes: its outgoing weights count only where they
-    lead into no other of these layers, its ingoing ones once the layers before are in place.
+    of equivalent ones. Layer by layer the best arrangement is an assignment problem, each of what
+    it is :func:`judged_by`, once the layers before are in place.
 
     Args:
         layers: from :func:`hidden_layers`.
@@ -130,10 +145,7 @@ def nearest(
     found = np.array(us)
     moved = np.zeros(len(found), bool)
     for number, layer in enumerate(layers):
-        later = {i for other in layers[number + 1 :] for i in other.ingoing.ravel()}
-        index = layer.ingoing
-        if later.isdisjoint(layer.outgoing.ravel()):
-            index = np.concatenate([layer.ingoing, layer.outgoing], axis=1)
+        index = judged_by(layers, number)
         whole = np.concatenate([layer.ingoing, layer.outgoing], axis=1)
         centre, width = reference.centre[index], reference.width[index]
         for change, u in enumerate(found):

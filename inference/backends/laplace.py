@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,9 @@ from jax.typing import ArrayLike
 from pydantic import Field
 
 from bnnzoo.errors import InputError, setting
-from bnnzoo.inference import spectra
+from bnnzoo.inference import noise_search, spectra
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
 from bnnzoo.inference.climbing import Search, begin, climb_step
-from bnnzoo.inference.kfac import matrices
 from bnnzoo.inference.laplace_evidence import (
     WIDEST,
     check_refit,
@@ -28,82 +28,38 @@ from bnnzoo.inference.laplace_evidence import (
     noise_coordinates,
     refit,
 )
+from bnnzoo.inference.laplace_options import ModeOptions, check_flavour
 from bnnzoo.inference.laplace_structures import (
     DENSE,
     Blocks,
     Flavour,
     blocks,
-    bytes_held,
     coordinates,
-    has_few_rows,
     has_network,
     inverse_of,
     log_volume,
     parts,
 )
-from bnnzoo.inference.network_layers import find_layers
+from bnnzoo.inference.noise_search import NoiseSearch
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
-from bnnzoo.options import Count, Options
 from bnnzoo.registry import register
 
 UNCONVERGED_NATS = 0.1
 """Gain of a Newton step above which a point counts as no mode."""
 
-METRICS = (0.0, 0.1)
-"""Shares of warm-up after which the climb takes the curvature where it is for its metric: a
-network's is very different where it starts and where it ends."""
+METRICS = 20
+"""Times in warm-up that the climb takes the curvature where it is for its metric: a network's is
+very different where it starts and where it ends."""
+
+AT_REST = 10.0
+"""Rounding errors that a climb still gains where another metric is not worth its time."""
 
 CLIPPED = 0.01
 """Share of the loss' curvature left out that is worth a word."""
 
 
-class CurvatureOptions(Options):
-    """The Gaussian at a mode: what draws, evidence and tuning share."""
-
-    structure: Literal["full", "kron", "diagonal", "last-layer", "low-rank"] = Field(
-        "full",
-        description="How the curvature is held: dense, a Kronecker product a layer, its "
-        "diagonal, dense for the last layer alone (the others stay at the mode), or its leading "
-        "eigenvectors.",
-    )
-    curvature: Literal["ggn", "empirical-fisher", "hessian"] = Field(
-        "ggn",
-        description="Of the likelihood: generalised Gauss-Newton, sum of outer products of the "
-        "rows' gradients, or exact second derivatives.",
-    )
-    sharing: Literal["expand", "reduce"] = Field(
-        "expand",
-        description="kron: whether positions that share a kernel (in convolutions, sequences) "
-        "count as rows of their own, or are summed first.",
-    )
-    rank: Count = Field(20, description="low-rank: eigenvectors kept.")
-    memory_bytes: Annotated[int, Field(gt=0)] = Field(
-        512 * 2**20,
-        description="Most memory for a block of rows' Jacobians, and for a dense matrix.",
-    )
-
-    def flavour(self) -> Flavour:
-        """What they name."""
-        return Flavour(self.structure, self.curvature, self.sharing, self.rank, self.memory_bytes)
-
-    def check(self, posterior: Posterior, section: str) -> None:
-        """What the backend refuses, in the words of whoever has these options.
-
-        Args:
-            posterior: the target.
-            section: of the options: ``estimator`` or ``tuner``.
-
-        Raises:
-            InputError: what is in the way.
-        """
-        try:
-            Laplace(self.flavour(), "sampled").check(posterior)
-        except InputError as error:
-            raise InputError(str(error).replace("inference.", f"{section}.")) from None
-
-
-class LaplaceOptions(CurvatureOptions):
+class LaplaceOptions(ModeOptions):
     """Options of ``laplace``."""
 
     predictive: Literal["linearised", "sampled"] = Field(
@@ -129,6 +85,7 @@ class LaplaceState(NamedTuple):
         log_normaliser: Laplace's log integral of the target; refitted, the log evidence.
         mean: of the draws ``(dim,)``.
         factors: of the standard deviations of prior and noise ``(2,)``.
+        noise: the search for that, None where it is none of its own.
     """
 
     search: Search
@@ -138,24 +95,28 @@ class LaplaceState(NamedTuple):
     log_normaliser: Array
     mean: Array
     factors: Array
+    noise: NoiseSearch | None
 
 
 @functools.partial(
     register_dataclass,
     data_fields=(),
-    meta_fields=("flavour", "predictive", "refit", "at_start", "drawn"),
+    meta_fields=("flavour", "predictive", "refit", "noise", "turns", "at_start", "drawn"),
 )
 @dataclass(frozen=True)
 class Laplace(Backend):
     """N(mode, H^-1) in unconstrained coordinates, H the curvature of the tempered target there.
 
-    ``at_start``: there is no warm-up, so the start is taken for the mode. ``drawn``: the mode is
-    not all that is wanted; the program is shorter without draws.
+    ``turns``: times that the metric is taken anew. ``at_start``: there is no warm-up, so the start
+    is taken for the mode. ``drawn``: the mode is not all that is wanted; the program is shorter
+    without draws.
     """
 
     flavour: Flavour
     predictive: str
     refit: str = "none"
+    noise: str = "marginal"
+    turns: int = 0
     at_start: bool = False
     drawn: bool = True
 
@@ -166,61 +127,30 @@ class Laplace(Backend):
     default_warmup = 1000
 
     def schedule(self, warmup: int) -> np.ndarray:
-        """Steps of L-BFGS in the metric of the curvature, which is found anew at `METRICS`.
+        """Steps of L-BFGS in the metric of the curvature, which is found anew `METRICS` times.
 
         The last step takes the point for the mode, and finds the curvature there.
         """
         stages = np.full(warmup, Stage.FAST, np.int32)
-        for share in METRICS:
-            stages[int(share * warmup) : int(share * warmup) + 1] = Stage.SLOW
+        stages[np.arange(METRICS) * warmup // METRICS if warmup else []] = Stage.SLOW
         stages[-1:] = Stage.SLOW_END
         return stages
 
     def planned(self, warmup: int) -> Laplace:
         """Without warm-up the curvature is that of the start."""
-        return dataclasses.replace(self, at_start=warmup == 0)
+        turns = int(np.sum(self.schedule(warmup) == Stage.SLOW))
+        return dataclasses.replace(self, turns=turns, at_start=warmup == 0)
 
     def check(self, posterior: Posterior) -> None:
         """A network where one is needed, and matrices that fit the memory."""
-        flavour = self.flavour
-        if not has_network(posterior):
-            if self.predictive == "linearised":
-                raise InputError(
-                    "laplace: a hand-written model has no network to linearise; give "
-                    "inference.predictive = 'sampled'"
-                )
-            if flavour.curvature == "ggn":
-                raise InputError(
-                    "laplace: a hand-written model has no network outputs for the Gauss-Newton "
-                    "matrix; give inference.curvature = 'hessian' or 'empirical-fisher'"
-                )
-            if flavour.structure in ("kron", "last-layer"):
-                raise InputError(
-                    f"laplace: a hand-written model has no layers for structure "
-                    f"{flavour.structure!r}; give inference.structure = 'full', 'diagonal' or "
-                    "'low-rank'"
-                )
-        if flavour.structure == "kron" and flavour.curvature == "hessian":
+        if not has_network(posterior) and self.predictive == "linearised":
             raise InputError(
-                "laplace: an exact Hessian is no Kronecker product; with structure 'kron' give "
-                "inference.curvature = 'ggn' or 'empirical-fisher'"
+                "laplace: a hand-written model has no network to linearise; give "
+                "inference.predictive = 'sampled'"
             )
-        if flavour.curvature != "hessian" or flavour.structure == "low-rank":
-            posterior.check_rows_are_free()
+        check_flavour(posterior, self.flavour, "inference")
         if self.refit != "none":
-            check_refit(posterior, self.refit, flavour.curvature)
-        if flavour.structure == "kron":
-            matrices(posterior, find_layers(posterior))
-        if (needed := bytes_held(posterior, flavour)) > flavour.memory_bytes:
-            where, rest = coordinates(posterior, flavour)
-            dense = len(where) if flavour.structure in DENSE else len(rest)
-            few = flavour.structure in DENSE and has_few_rows(posterior, flavour)
-            what = "what makes a dense matrix" if few else "a dense matrix"
-            raise InputError(
-                f"laplace: {what} of {dense} coordinates takes {needed / 2**20:.0f} MiB, "
-                f"more than inference.memory_bytes = {flavour.memory_bytes}; give inference."
-                "structure = 'kron', 'low-rank', 'last-layer' or 'diagonal'"
-            )
+            check_refit(posterior, self.refit, self.flavour.curvature)
 
     def init(self, posterior: Posterior, u: Array) -> LaplaceState:
         """At the starting position."""
@@ -229,7 +159,8 @@ class Laplace(Backend):
         found = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         value, gradient = jax.value_and_grad(posterior.log_density)(u)
         search = begin(u, -value, -gradient)
-        state = LaplaceState(search, found, u, zero, zero, u, jnp.ones(2, u.dtype))
+        noise = noise_search.begin(u) if self._seeks_noise(posterior) else None
+        state = LaplaceState(search, found, u, zero, zero, u, jnp.ones(2, u.dtype), noise)
         return self._settle(posterior, state, True) if self.at_start else state
 
     def step(
@@ -244,42 +175,89 @@ class Laplace(Backend):
             lambda: self._climb(posterior, state, stage),
         )
 
+    def _seeks_noise(self, posterior: Posterior) -> bool:
+        return self.noise == "marginal" and noise_search.is_searched(
+            posterior, self.flavour.curvature
+        )
+
     def _climb(
         self, posterior: Posterior, state: LaplaceState, stage: Array
     ) -> tuple[LaplaceState, Step]:
+        last = stage == Stage.SLOW_END
         state = jax.lax.cond(
-            stage == Stage.FAST,
-            lambda s: s,
-            lambda s: self._settle(posterior, s, stage == Stage.SLOW_END),
-            state,
+            stage == Stage.FAST, lambda s: s, lambda s: self._renewed(posterior, s, last), state
         )
-        inverse = inverse_of(posterior, self.flavour, state.found, state.mode)
+        inverse = self._inverse(posterior, state)
 
         def climb(search: Search) -> tuple[Search, Array]:
             return climb_step(posterior.log_density, search, inverse)
 
-        resting = (stage == Stage.SLOW_END) | state.search.resting
         none = jnp.zeros((), jnp.result_type(int))
-        search, spent = jax.lax.cond(resting, lambda s: (s, none), climb, state.search)
+        search, spent = jax.lax.cond(
+            last | state.search.resting, lambda s: (s, none), climb, state.search
+        )
         state = state._replace(search=search)
+        if state.noise is not None:
+            spent = spent + (stage == Stage.SLOW)
         return state, self._report(state, search.u, -search.value, spent)
+
+    def _renewed(self, posterior: Posterior, state: LaplaceState, last: Array) -> LaplaceState:
+        """The curvature here, but where the climb is over and its metric not worth the time."""
+        settle = functools.partial(self._settle, posterior, last=last)
+        search, found = state.search, jnp.asarray(True)
+        if state.noise is not None:
+            found = noise_search.is_found(state.noise, self.turns)
+        rounding = jnp.finfo(search.value.dtype).eps * jnp.abs(search.value)
+        over = found & search.resting & (self._gain(posterior, state, search) < AT_REST * rounding)
+        return jax.lax.cond(over & ~last, lambda s: s, settle, state)
+
+    def _inverse(self, posterior: Posterior, state: LaplaceState) -> Callable[[Array], Array]:
+        """H^-1 times a vector; a noise with a search of its own is no direction of the climb."""
+        inverse = inverse_of(posterior, self.flavour, state.found, state.mode)
+        if state.noise is None:
+            return inverse
+        return lambda v: noise_search.held(posterior, inverse(noise_search.held(posterior, v)))
+
+    def _gain(self, posterior: Posterior, state: LaplaceState, search: Search) -> Array:
+        """Nats that a Newton step gains."""
+        return 0.5 * search.gradient @ self._inverse(posterior, state)(search.gradient)
 
     def _settle(self, posterior: Posterior, state: LaplaceState, last: Leaf) -> LaplaceState:
         """The Gaussian here: the metric of the search, or where it is the ``last``, the result."""
         u, value, gradient = state.search.u, state.search.value, state.search.gradient
-        found = blocks(posterior, u, self.flavour)
-        gain = 0.5 * gradient @ inverse_of(posterior, self.flavour, found, u)(gradient)
+        state = state._replace(found=blocks(posterior, u, self.flavour), mode=u, mean=u)
+        normaliser = log_volume(posterior, self.flavour, state.found) - value
         state = state._replace(
             search=begin(u, value, gradient),
-            found=found,
-            mode=u,
-            remaining=gain,
-            log_normaliser=log_volume(posterior, self.flavour, found) - value,
-            mean=u,
+            remaining=self._gain(posterior, state, state.search),
+            log_normaliser=normaliser,
         )
+        if state.noise is not None:
+            turned = functools.partial(self._turn_noise, posterior)
+            state = jax.lax.cond(last, lambda s: s, turned, state)
         if self.refit == "none":
             return state
         return jax.lax.cond(last, lambda s: self._refit(posterior, s), lambda s: s, state)
+
+    def _turn_noise(self, posterior: Posterior, state: LaplaceState) -> LaplaceState:
+        """Another noise for the climb, and the curvature with it."""
+        here, slope = state.search.u, -state.search.gradient
+        height = -state.search.value - 0.5 * spectra.log_det(state.found.network)
+        determined = state.found.network.total(lambda t: 1.0 - 1.0 / t)
+        assert state.noise is not None
+        noise, u = noise_search.turn(
+            posterior, state.noise, here, slope, height, determined, self.turns
+        )
+        value, gradient = jax.value_and_grad(posterior.log_density)(u)
+        where = noise_coordinates(posterior)
+        data = jnp.exp(-2.0 * jnp.mean((u - here)[where]))
+        network = spectra.scaled(state.found.network, jnp.ones_like(data), data)
+        return state._replace(
+            search=begin(u, -value, -gradient),
+            found=state.found._replace(network=network),
+            mode=u,
+            noise=noise,
+        )
 
     def _refit(self, posterior: Posterior, state: LaplaceState) -> LaplaceState:
         """Widths of highest evidence, and the Gaussian with them.
@@ -298,8 +276,8 @@ class Laplace(Backend):
             mode = model.mode(found.prior, found.noise, posterior.likelihood_temperature)
             root = jnp.sqrt(state.found.network.precision * posterior.posterior_temperature)
             mean = mean.at[where].add((mode - model.x0) / root)
-        if noise:
-            mean = mean.at[noise_coordinates(posterior)].add(-0.5 * jnp.log(found.noise))
+        if noise and (at := noise_coordinates(posterior)) is not None:
+            mean = mean.at[at].add(-0.5 * jnp.log(found.noise))
         return state._replace(
             found=state.found._replace(network=network),
             log_normaliser=found.log_evidence,
@@ -316,7 +294,7 @@ class Laplace(Backend):
             u = u.at[where].add(spectra.draw(spectrum, noise[where]))
         if self.refit in ("noise", "both"):  # set, not known with an error
             fixed = noise_coordinates(posterior)
-            u = u.at[fixed].set(state.mean[fixed])
+            u = u if fixed is None else u.at[fixed].set(state.mean[fixed])
         return state, self._report(state, u, posterior.log_density(u), jnp.zeros((), int))
 
     def _report(self, state: LaplaceState, u: Array, lp: Array, steps: Array) -> Step:
@@ -418,4 +396,4 @@ class Laplace(Backend):
 )
 def laplace(options: LaplaceOptions) -> Laplace:
     """The backend of these options."""
-    return Laplace(options.flavour(), options.predictive, options.refit)
+    return Laplace(options.flavour(), options.predictive, options.refit, options.noise)

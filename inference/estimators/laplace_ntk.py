@@ -141,6 +141,7 @@ class LaplaceNtk(Estimator):
         found = find_modes(
             posterior,
             Flavour("diagonal", GGN, "expand", 1, given.memory_bytes),
+            noise="joint",  # a diagonal says too little of how many weights are determined
             modes=given.modes,
             steps=given.steps,
             seed=seed,

@@ -14,10 +14,10 @@ from pydantic import Field
 
 from bnnzoo.errors import InputError
 from bnnzoo.inference import dense_evidence
-from bnnzoo.inference.backends.laplace import CurvatureOptions
 from bnnzoo.inference.curvature import bytes_of_matrix
 from bnnzoo.inference.hyper_parameters import Groups, Hyper
 from bnnzoo.inference.kfac_evidence import hold, known_inputs, log_normaliser_of
+from bnnzoo.inference.laplace_options import CurvatureOptions
 from bnnzoo.inference.laplace_structures import (
     Flavour,
     blocks,
