@@ -38,6 +38,10 @@ GRID = {
     "prior.std": [0.5, 2.0],
 }
 LAPLACE = {"structure": "kron"}
+OWN: dict[str, dict[str, Any]] = {
+    "laplace": LAPLACE | {"copies": "told-apart"},
+    "laplace-ntk": {"batch": 10**6},  # all rows in one block
+}
 STEPS = 300
 """Steps of L-BFGS."""
 

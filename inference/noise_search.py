@@ -9,8 +9,8 @@ Networks, section 3; Rue, Martino & Chopin 2009, for the nested approximation)
 
 with w the mode given s. Held weights make it flat where a variance is the squared residuals over
 what is left of the rows once gamma = tr(I - P H^-1) weights are determined: MacKay's update, which
-is quick and leaves out that the mode moves. So the climb follows it from a large noise, where few
-weights are determined, and then looks about the noise of highest g for a higher one.
+is quick and leaves out that the mode moves. So the climb follows it half of the way, and then looks
+for a higher one about the noise of highest g that it has passed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bnnzoo.inference.curvature import GGN
 from bnnzoo.inference.laplace_evidence import noise_coordinates
-from bnnzoo.inference.laplace_structures import prior_at
+from bnnzoo.inference.laplace_structures import DENSE, Flavour, prior_at
 from bnnzoo.models.posterior import Posterior
 
 FOLLOWED = 0.5
@@ -65,14 +66,18 @@ def begin(u: Array) -> NoiseSearch:
     return NoiseSearch(u, lowest, stride, none)
 
 
-def is_searched(posterior: Posterior, curvature: str) -> bool:
+def is_searched(posterior: Posterior, flavour: Flavour) -> bool:
     """Whether the noise has a marginal that is looked for.
+
+    An empirical Fisher or a Hessian is not proportional to the noise's precision, a diagonal may
+    have more weights determined than there are rows, and a few eigenvectors have fewer.
 
     Args:
         posterior: the target.
-        curvature: of the weights; g is known of ``ggn`` alone, proportional to the precision.
+        flavour: of the weights' curvature.
     """
-    return curvature == "ggn" and noise_coordinates(posterior) is not None
+    told = flavour.curvature == GGN and flavour.structure in (*DENSE, "kron")
+    return told and noise_coordinates(posterior) is not None
 
 
 def turn(
@@ -91,15 +96,15 @@ def turn(
         search: so far.
         u: where the climb has come to with the last noise ``(dim,)``.
         slope: of the target there ``(dim,)``.
-        value: g there, but for a constant.
+        value: g there, but for a constant, with what the weights would still gain.
         determined: gamma.
         turns: all that there will be.
 
     Returns:
         The search, and the place ``(dim,)``.
     """
-    better = value > search.value
-    best, highest = jnp.where(better, u, search.u), jnp.maximum(value, search.value)
+    better = value > search.value  # not where it is NaN
+    best, highest = jnp.where(better, u, search.u), jnp.where(better, value, search.value)
     following = search.turns < int(FOLLOWED * turns)
     stride = jnp.where(better | following, search.stride, -0.5 * search.stride)
     where = noise_coordinates(posterior)
@@ -107,8 +112,9 @@ def turn(
     followed = u.at[where].add(_update(posterior, u, where, slope, determined))
     tried = best.at[where].add(stride)
     last = _last(turns)
-    place = jnp.where(search.turns == last, best, jnp.where(following, followed, tried))
-    place = jnp.where(search.turns > last, u, place)
+    known = jnp.isfinite(highest)
+    place = jnp.where((search.turns == last) & known, best, jnp.where(following, followed, tried))
+    place = jnp.where((search.turns > last) | ~jnp.isfinite(place).all(), u, place)
     return NoiseSearch(best, highest, stride, search.turns + 1), place
 
 

@@ -336,6 +336,11 @@ def _ranked(
     return tuple(made)
 
 
+def _counts_one_copy(evidence: Evidence) -> bool:
+    options = evidence.record.get("options", {})
+    return evidence.method in ONE_MODE and options.get("copies", "one") == "one"
+
+
 def doubts(found: Mapping[str, Evidence], failures: Mapping[str, str]) -> tuple[str, ...]:
     """What makes an order of evidences doubtful, one line each.
 
@@ -359,10 +364,11 @@ def doubts(found: Mapping[str, Evidence], failures: Mapping[str, str]) -> tuple[
         )
     if any(e.diagnostics.get("log_arrangements", 0.0) > 0 for e in found.values()):
         sizes = {e.diagnostics.get("log_arrangements", 0.0) for e in found.values()}
-        if len(sizes) > 1 and any(e.method in ONE_MODE for e in found.values()):
+        if len(sizes) > 1 and any(_counts_one_copy(e) for e in found.values()):
             said.append(
                 "widths differ: Laplace counts one of the equivalent arrangements of hidden units, "
-                "of which wider layers have more; compare with_all_arrangements, or smc"
+                "of which wider layers have more; give estimator.copies = 'told-apart' to laplace, "
+                "or take smc"
             )
     noted = [name for name, e in found.items() if e.warnings]
     if noted:

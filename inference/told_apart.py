@@ -1,15 +1,20 @@
 """How many arrangements of hidden units a Gaussian about one mode tells apart.
 
-The equal copies of a mode are a mixture of as many Gaussians, equally likely. Its integral is that
-of one times exp of the mutual information between a point and the copy it was drawn of: log H! 2^H
-a layer where copies do not overlap, 0 where units are so little determined that all copies are one
-Gaussian. Any guess q of the copy given the point bounds it from below (Barber & Agakov 2003, The IM
-Algorithm): I >= log(number of copies) + E log q(copy | point). Here q weighs an arrangement by the
-units' own Gaussians, and its normaliser, a permanent, is at most the product of its row sums:
+The equal copies of a mode are a mixture of as many Gaussians, equally likely. Its entropy is that
+of one plus the mutual information I between a point and the copy it was drawn of, and by so much
+its bound of the log evidence is higher: log H! 2^H a layer where copies do not overlap, 0 where
+units are so little determined that all copies are one Gaussian. Any guess q of the copy given the
+point bounds it from below (Barber & Agakov 2003, The IM Algorithm):
 
-    log q >= -sum_i log sum_j [N_j(w_i) + N_j(-w_i)] / N_i(w_i)
+    I >= log(number of copies) + E log q(copy | point)
 
-with w_i the weights of unit i, N_j the Gaussian of place j and the second term for odd activations.
+Here q gives units their places one after another, each among those that are left, by Gaussians N_j
+of the places:
+
+    q = prod_i N_i(w_i) / sum_(j left) [N_j(w_i) + N_j(-w_i)]
+
+with w_i the weights of unit i and the second term for odd activations. Where units have all one
+Gaussian that is one over the number of copies, and nothing is told.
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ class ToldApart(NamedTuple):
 
 
 def log_told_apart(
-    layers: tuple[HiddenLayer, ...], centre: np.ndarray, draws: np.ndarray
+    layers: tuple[HiddenLayer, ...], centre: np.ndarray, widths: np.ndarray, draws: np.ndarray
 ) -> ToldApart:
     """The bound above, layer by layer; at least 0 and at most all arrangements.
 
@@ -49,13 +54,14 @@ def log_told_apart(
     Args:
         layers: from :func:`bnnzoo.inference.symmetries.hidden_layers`.
         centre: the mode ``(dim,)``.
+        widths: of the units' Gaussians ``(dim,)``: any do, but those of ``draws`` themselves, which
+            would know each draw from the copies by the chance it is made of.
         draws: of the Gaussian about it ``(draw, dim)``; at least two.
     """
-    widths = np.sqrt(np.mean((draws - centre) ** 2, axis=0))
     total, most = np.zeros(len(draws)), sum(layer.log_count for layer in layers)
     for number, layer in enumerate(layers):
         index = judged_by(layers, number)
-        lost = _lost(draws[:, index], centre[index], widths[index], layer.odd)
+        lost = np.array([_lost(u[index], centre[index], widths[index], layer.odd) for u in draws])
         if lost.mean() < layer.log_count:
             total += layer.log_count - lost
     value, error = float(total.mean()), float(total.std(ddof=1) / math.sqrt(len(draws)))
@@ -63,21 +69,23 @@ def log_told_apart(
     return ToldApart(min(max(value, 0.0), most), error if error > ROUNDING * most else 0.0)
 
 
-def _lost(draws: np.ndarray, centre: np.ndarray, widths: np.ndarray, odd: bool) -> np.ndarray:
-    """Sum over units of log sum over places of N_j(+-w_i) / N_i(w_i) ``(draw,)``.
+def _lost(units: np.ndarray, centre: np.ndarray, widths: np.ndarray, odd: bool) -> float:
+    """-log q of the arrangement that the units are in; those far from 0 take their places first.
 
     Args:
-        draws: weights of each unit ``(draw, unit, weight)``.
+        units: weights of each ``(unit, weight)``.
         centre: of each place ``(place, weight)``.
         widths: likewise.
         odd: signs may change.
     """
     width = np.maximum(widths, 1e-6 * widths.max())  # a weight that hardly moves tells enough
-    scaled, precision = centre / width**2, width**-2.0
+    order = np.argsort(-np.sum((centre / width) ** 2, axis=1), kind="stable")
+    units, centre, width = units[order], centre[order], width[order]
+    scaled = centre / width**2
     own = np.sum(centre * scaled, axis=1) + 2.0 * np.sum(np.log(width), axis=1)
-    even = -0.5 * (draws**2 @ precision.T + own)
-    cross = draws @ scaled.T
+    even = -0.5 * (units**2 @ (width**-2.0).T + own)
+    cross = units @ scaled.T
     logs = even + cross
-    at_home = np.diagonal(logs, axis1=1, axis2=2)
-    every = np.concatenate([logs, even - cross], axis=2) if odd else logs
-    return np.sum(logsumexp(every, axis=2) - at_home, axis=1)
+    every = np.logaddexp(logs, even - cross) if odd else logs
+    left = np.where(np.tri(len(logs), k=-1, dtype=bool), -np.inf, every)
+    return float(np.sum(logsumexp(left, axis=1) - np.diagonal(logs)))

@@ -55,6 +55,9 @@ very different where it starts and where it ends."""
 AT_REST = 10.0
 """Rounding errors that a climb still gains where another metric is not worth its time."""
 
+MOST_GAINED = 100.0
+"""Nats that a Newton step is believed to gain, where heights of different noises are compared."""
+
 CLIPPED = 0.01
 """Share of the loss' curvature left out that is worth a word."""
 
@@ -176,9 +179,7 @@ class Laplace(Backend):
         )
 
     def _seeks_noise(self, posterior: Posterior) -> bool:
-        return self.noise == "marginal" and noise_search.is_searched(
-            posterior, self.flavour.curvature
-        )
+        return self.noise == "marginal" and noise_search.is_searched(posterior, self.flavour)
 
     def _climb(
         self, posterior: Posterior, state: LaplaceState, stage: Array
@@ -242,8 +243,9 @@ class Laplace(Backend):
     def _turn_noise(self, posterior: Posterior, state: LaplaceState) -> LaplaceState:
         """Another noise for the climb, and the curvature with it."""
         here, slope = state.search.u, -state.search.gradient
-        height = -state.search.value - 0.5 * spectra.log_det(state.found.network)
-        determined = state.found.network.total(lambda t: 1.0 - 1.0 / t)
+        still = jnp.minimum(state.remaining, MOST_GAINED)
+        height = still - state.search.value - 0.5 * spectra.log_det(state.found.network)
+        determined = state.found.network.total(lambda t: jnp.maximum(1.0 - 1.0 / t, 0.0))
         assert state.noise is not None
         noise, u = noise_search.turn(
             posterior, state.noise, here, slope, height, determined, self.turns
@@ -251,7 +253,8 @@ class Laplace(Backend):
         value, gradient = jax.value_and_grad(posterior.log_density)(u)
         where = noise_coordinates(posterior)
         data = jnp.exp(-2.0 * jnp.mean((u - here)[where]))
-        network = spectra.scaled(state.found.network, jnp.ones_like(data), data)
+        values = jax.tree.map(lambda s: jnp.where(s > 0, data * s, s), state.found.network.values)
+        network = state.found.network._replace(values=values)
         return state._replace(
             search=begin(u, -value, -gradient),
             found=state.found._replace(network=network),

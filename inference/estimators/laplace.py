@@ -103,11 +103,13 @@ class LaplaceEvidence(Estimator):
         """Arrangements that draws of the Gaussian about the mode tell apart."""
         centre = np.asarray(state.mode)
         random = np.random.default_rng(seed)
-        draws = np.repeat(centre[None], DRAWS, axis=0)
+        draws = np.repeat(centre[None], 2 * DRAWS, axis=0)
         for spectrum, where in parts(posterior, self.options.flavour(), state.found):
-            noise = random.standard_normal((DRAWS, len(where))).astype(centre.dtype)
+            noise = random.standard_normal((2 * DRAWS, len(where))).astype(centre.dtype)
             draws[:, where] += np.asarray(spectra.draw(spectrum, jnp.asarray(noise)))
-        return log_told_apart(hidden_layers(posterior), centre, draws.astype(float))
+        for_widths, told = np.split(draws.astype(float), 2)
+        widths = np.sqrt(np.mean((for_widths - centre) ** 2, axis=0))
+        return log_told_apart(hidden_layers(posterior), centre, widths, told)
 
 
 def _has_other_layers(posterior: Posterior) -> bool:
@@ -138,8 +140,8 @@ def _has_other_layers(posterior: Posterior) -> bool:
     "units are alike or hardly used. with_those_told_apart counts what draws of the Gaussian tell "
     "of the copy they are from, a lower bound of their mutual information (Barber & Agakov 2003) "
     "with a standard error, the value's with copies = told-apart. A learned Gaussian noise is at "
-    "the mode of its marginal (option noise), and the Gaussian about it is the integral over its "
-    "logarithm. Other modes are not counted: rank networks whose evidences are near with smc. With "
+    "the mode of its marginal (option noise), its logarithm's Gaussian that with the weights held."
+    " Other modes are not counted: rank networks whose evidences are near with smc. With "
     "structure last-layer the other layers stay at the mode, and the value keeps their prior "
     "density there: it is neither the evidence of the whole network nor that of its last layer "
     "given the features, and says so as a warning.",

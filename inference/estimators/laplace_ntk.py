@@ -141,7 +141,7 @@ class LaplaceNtk(Estimator):
         found = find_modes(
             posterior,
             Flavour("diagonal", GGN, "expand", 1, given.memory_bytes),
-            noise="joint",  # a diagonal says too little of how many weights are determined
+            noise="joint",  # by a diagonal more weights may be determined than there are rows
             modes=given.modes,
             steps=given.steps,
             seed=seed,
@@ -215,18 +215,19 @@ def _terms(
         "differ; and where laplace is wrong",
         "choose it": "networks too large for a dense curvature, or many rows",
     },
-    notes="What is bounded is the value that laplace gives with structure full and curvature ggn, "
-    "the evidence of the linearised model's Gaussian at the mode, which may lie on either side of "
-    "the evidence. The rows are cut at random (by seed) into blocks; what ties rows of different "
-    "blocks is left out, which Fischer's inequality makes a lower bound: equal to laplace with "
-    "one block, never falling when blocks are merged. With batches fewer than there are, the sum "
-    "over blocks is estimated without bias, and the standard error is of that sum. With "
-    "independent outputs what ties outputs is left out as well; random ones estimate that sum by "
-    "one output a block, the error that of drawing with replacement. Outputs are columns of the "
-    "symmetric root of each row's curvature. Priors are Gaussian of any mean and width an "
-    "element; noise that is learned is a block of its own. No matrix of weights squared, and no "
-    "Jacobian of a block, is formed. diagonal in the diagnostics is laplace with structure "
-    "diagonal at the same mode, by Hadamard's inequality another lower bound of the same number.",
+    notes="What is bounded is the value that laplace gives with structure full, curvature ggn and "
+    "noise joint, the evidence of the linearised model's Gaussian at the mode, which may lie on "
+    "either side of the evidence. The rows are cut at random (by seed) into blocks; what ties "
+    "rows of different blocks is left out, which Fischer's inequality makes a lower bound: "
+    "equal to laplace with one block, never falling when blocks are merged. With batches fewer "
+    "than there are, the sum over blocks is estimated without bias, and the standard error is "
+    "of that sum. With independent outputs what ties outputs is left out as well; random ones "
+    "estimate that sum by one output a block, the error that of drawing with replacement. "
+    "Outputs are columns of the symmetric root of each row's curvature. Priors are Gaussian of "
+    "any mean and width an element; noise that is learned is a block of its own. No matrix of "
+    "weights squared, and no Jacobian of a block, is formed. diagonal in the diagnostics is "
+    "laplace with structure diagonal at the same mode, by Hadamard's inequality another lower "
+    "bound of the same number.",
 )
 def laplace_ntk(options: LaplaceNtkOptions) -> LaplaceNtk:
     """The estimator of these options."""
