@@ -60,10 +60,10 @@ class ModeOptions(CurvatureOptions):
 
     noise: Literal["marginal", "joint"] = Field(
         "marginal",
-        description="Where a learned Gaussian noise is, with curvature ggn and structure full, "
-        "kron or last-layer: at the mode of its own marginal, the weights integrated by this "
-        "approximation at each noise (MacKay; all outputs have an equal share of the determined "
-        "weights), or where weights and noise are highest together. With others it is the latter.",
+        description="Where a learned Gaussian noise is, with curvature ggn and structure full "
+        "or kron: at the mode of its own marginal, the weights integrated by this approximation "
+        "at each noise (MacKay; all outputs have an equal share of the determined weights), or "
+        "where weights and noise are highest together. With others it is the latter.",
     )
 
 

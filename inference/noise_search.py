@@ -24,7 +24,7 @@ from jax import Array
 
 from bnnzoo.inference.curvature import GGN
 from bnnzoo.inference.laplace_evidence import noise_coordinates
-from bnnzoo.inference.laplace_structures import DENSE, Flavour, prior_at
+from bnnzoo.inference.laplace_structures import Flavour, prior_at
 from bnnzoo.models.posterior import Posterior
 
 FOLLOWED = 0.5
@@ -69,14 +69,15 @@ def begin(u: Array) -> NoiseSearch:
 def is_searched(posterior: Posterior, flavour: Flavour) -> bool:
     """Whether the noise has a marginal that is looked for.
 
-    An empirical Fisher or a Hessian is not proportional to the noise's precision, a diagonal may
-    have more weights determined than there are rows, and a few eigenvectors have fewer.
+    An empirical Fisher is not proportional to the noise's precision, a Hessian may be negative, a
+    diagonal may have more weights determined than there are rows, and a part of the weights, or a
+    few eigenvectors, have fewer.
 
     Args:
         posterior: the target.
         flavour: of the weights' curvature.
     """
-    told = flavour.curvature == GGN and flavour.structure in (*DENSE, "kron")
+    told = flavour.curvature == GGN and flavour.structure in ("full", "kron")
     return told and noise_coordinates(posterior) is not None
 
 
@@ -104,7 +105,8 @@ def turn(
         The search, and the place ``(dim,)``.
     """
     better = value > search.value  # not where it is NaN
-    best, highest = jnp.where(better, u, search.u), jnp.where(better, value, search.value)
+    nowhere = ~jnp.isfinite(search.value)
+    best, highest = jnp.where(better | nowhere, u, search.u), jnp.where(better, value, search.value)
     following = search.turns < int(FOLLOWED * turns)
     stride = jnp.where(better | following, search.stride, -0.5 * search.stride)
     where = noise_coordinates(posterior)

@@ -336,9 +336,9 @@ def _ranked(
     return tuple(made)
 
 
-def _counts_one_copy(evidence: Evidence) -> bool:
+def _counts_other_copies(evidence: Evidence) -> bool:
     options = evidence.record.get("options", {})
-    return evidence.method in ONE_MODE and options.get("copies", "one") == "one"
+    return evidence.method in ONE_MODE and options.get("copies") != "told-apart"
 
 
 def doubts(found: Mapping[str, Evidence], failures: Mapping[str, str]) -> tuple[str, ...]:
@@ -364,7 +364,7 @@ def doubts(found: Mapping[str, Evidence], failures: Mapping[str, str]) -> tuple[
         )
     if any(e.diagnostics.get("log_arrangements", 0.0) > 0 for e in found.values()):
         sizes = {e.diagnostics.get("log_arrangements", 0.0) for e in found.values()}
-        if len(sizes) > 1 and any(_counts_one_copy(e) for e in found.values()):
+        if len(sizes) > 1 and any(_counts_other_copies(e) for e in found.values()):
             said.append(
                 "widths differ: Laplace counts one of the equivalent arrangements of hidden units, "
                 "of which wider layers have more; give estimator.copies = 'told-apart' to laplace, "

@@ -8,8 +8,8 @@ point bounds it from below (Barber & Agakov 2003, The IM Algorithm):
 
     I >= log(number of copies) + E log q(copy | point)
 
-Here q gives units their places one after another, each among those that are left, by Gaussians N_j
-of the places:
+Here q takes units by the length of their weights, which no copy changes, the longest first, and
+gives each a place among those that are left, by Gaussians N_j of the places:
 
     q = prod_i N_i(w_i) / sum_(j left) [N_j(w_i) + N_j(-w_i)]
 
@@ -70,7 +70,7 @@ def log_told_apart(
 
 
 def _lost(units: np.ndarray, centre: np.ndarray, widths: np.ndarray, odd: bool) -> float:
-    """-log q of the arrangement that the units are in; those far from 0 take their places first.
+    """-log q of the arrangement that the units are in.
 
     Args:
         units: weights of each ``(unit, weight)``.
@@ -79,7 +79,7 @@ def _lost(units: np.ndarray, centre: np.ndarray, widths: np.ndarray, odd: bool) 
         odd: signs may change.
     """
     width = np.maximum(widths, 1e-6 * widths.max())  # a weight that hardly moves tells enough
-    order = np.argsort(-np.sum((centre / width) ** 2, axis=1), kind="stable")
+    order = np.argsort(-np.sum((units / width.mean(0)) ** 2, axis=1), kind="stable")
     units, centre, width = units[order], centre[order], width[order]
     scaled = centre / width**2
     own = np.sum(centre * scaled, axis=1) + 2.0 * np.sum(np.log(width), axis=1)

@@ -161,7 +161,7 @@ def tune(
             parameters), ``input`` (as layer, with one an input of the network), ``unit`` (as layer,
             with one a unit of every hidden layer).
         noise: tune the scale of additive noise as well; learned noise is then replaced by a known
-            one. At the joint mode of weights and noise, which ``laplace`` would be about
+            one. At the joint mode of weights and noise, which this search would be about
             otherwise, a network that can fits the noise away.
         seed: of every random number.
         dtype: ``float32`` or ``float64``.

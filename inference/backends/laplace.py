@@ -84,7 +84,7 @@ class LaplaceState(NamedTuple):
         search: L-BFGS, from H^-1.
         found: the Gaussian's precision H.
         mode: where that was taken ``(dim,)``: on the way up, and at last at the mode.
-        remaining: nats a Newton step would still gain.
+        remaining: nats a Newton step would still gain, of the weights where the noise is searched.
         log_normaliser: Laplace's log integral of the target; refitted, the log evidence.
         mean: of the draws ``(dim,)``.
         factors: of the standard deviations of prior and noise ``(2,)``.

@@ -18,7 +18,7 @@ from bnnzoo.inference.laplace_modes import find_modes
 from bnnzoo.inference.laplace_options import ModeOptions
 from bnnzoo.inference.laplace_structures import parts
 from bnnzoo.inference.network_layers import last_layer
-from bnnzoo.inference.symmetries import hidden_layers, log_arrangements
+from bnnzoo.inference.symmetries import HiddenLayer, hidden_layers, log_arrangements
 from bnnzoo.inference.told_apart import ToldApart, log_told_apart
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count
@@ -81,7 +81,8 @@ class LaplaceEvidence(Estimator):
         layers = hidden_layers(posterior)
         copies = {"one": (0.0, 0.0), "all": (log_arrangements(layers), 0.0)}
         if given.structure != "last-layer":
-            copies["told-apart"] = self._told_apart(posterior, found.states[best], seed)
+            told = self._told_apart(posterior, layers, found.states[best], seed)
+            copies["told-apart"] = told
         log_copies, error = copies[given.copies]
         diagnostics: dict[str, Any] = {
             "modes": values.tolist(),
@@ -91,7 +92,7 @@ class LaplaceEvidence(Estimator):
             "with_all_arrangements": float(values[best]) + copies["all"][0],
         }
         if "told-apart" in copies:
-            diagnostics["log_told_apart"] = copies["told-apart"][0]
+            diagnostics["log_told_apart"], diagnostics["log_told_apart_error"] = told
             diagnostics["with_those_told_apart"] = float(values[best]) + copies["told-apart"][0]
         said = tuple(found.warnings[best])
         if given.structure == "last-layer" and _has_other_layers(posterior):
@@ -99,8 +100,16 @@ class LaplaceEvidence(Estimator):
         value = float(values[best]) + log_copies
         return Estimate(value, error, found.gradients, diagnostics, said)
 
-    def _told_apart(self, posterior: Posterior, state: LaplaceState, seed: int) -> ToldApart:
+    def _told_apart(
+        self,
+        posterior: Posterior,
+        layers: tuple[HiddenLayer, ...],
+        state: LaplaceState,
+        seed: int,
+    ) -> ToldApart:
         """Arrangements that draws of the Gaussian about the mode tell apart."""
+        if not layers:
+            return ToldApart(0.0, 0.0)
         centre = np.asarray(state.mode)
         random = np.random.default_rng(seed)
         draws = np.repeat(centre[None], 2 * DRAWS, axis=0)
@@ -109,7 +118,7 @@ class LaplaceEvidence(Estimator):
             draws[:, where] += np.asarray(spectra.draw(spectrum, jnp.asarray(noise)))
         for_widths, told = np.split(draws.astype(float), 2)
         widths = np.sqrt(np.mean((for_widths - centre) ** 2, axis=0))
-        return log_told_apart(hidden_layers(posterior), centre, widths, told)
+        return log_told_apart(layers, centre, widths, told)
 
 
 def _has_other_layers(posterior: Posterior) -> bool:
@@ -129,7 +138,7 @@ def _has_other_layers(posterior: Posterior) -> bool:
     tags={"kind": "approximation", "family": "optimisation"},
     facts={
         "number": "approximation",
-        "standard error": "of copies told apart alone: its error is not random",
+        "standard error": "of copies told apart alone: Laplace's own error is not random",
         "wrong when": "the posterior is not one Gaussian: few rows, modes besides the best one's "
         "copies (see with_those_told_apart), a mode that is not reached",
         "choose it": "many candidates, or networks too large to sample",

@@ -61,17 +61,16 @@ def fitted(model, data, **changes):
 @pytest.mark.parametrize(
     ("T", "L", "structure"),
     [
-        (1.0, 1.0, "full"),
+        pytest.param(1.0, 1.0, "full", marks=pytest.mark.validate),
         (0.5, 2.0, "full"),
         pytest.param(1.0, 1.0, "kron", marks=pytest.mark.validate),
-        pytest.param(1.0, 1.0, "last-layer", marks=pytest.mark.validate),
         pytest.param(0.3, 1.0, "full", marks=pytest.mark.validate),
         pytest.param(1.0, 0.4, "kron", marks=pytest.mark.validate),
     ],
 )
 def test_of_a_linear_model_it_is_the_closed_forms(T, L, structure):
     """The noise of the highest integral over weights, by scipy, to 1e-5; deterministic. Of one
-    layer with one output a Kronecker product and the last layer are the whole matrix."""
+    layer with one output a Kronecker product is the whole matrix."""
     data = linear_data()
     run = fitted(
         linear_model(),
@@ -103,6 +102,7 @@ def test_the_evidence_is_nearer_than_that_of_the_joint_mode():
     assert abs(joint.value - exact) > 2 * abs(marginal.value - exact)
 
 
+@pytest.mark.validate
 def test_every_output_has_its_own():
     """Two outputs whose noises differ by a factor of three, each as if alone, to 2 %: their shares
     of the determined weights are taken as equal, and are so nearly."""
@@ -117,6 +117,7 @@ def test_every_output_has_its_own():
         assert noise == pytest.approx(best.x, abs=0.02)
 
 
+@pytest.mark.validate
 def test_a_network_that_could_follow_every_row_does_not():
     """Fifty units and thirty noisy rows: the marginal's noise is within 40 % of the true 0.3 (its
     own error is about 20 % of it), the joint mode's is smaller, its evidence lower."""

@@ -14,7 +14,7 @@ from bnnzoo.inference.symmetries import HiddenLayer
 from bnnzoo.inference.told_apart import log_told_apart
 
 SEED = int(os.environ.get("BNNZOO_TEST_SEED", "0"))
-DRAWS = 4000
+DRAWS = 2000
 
 
 def layer_of(units, odd):
