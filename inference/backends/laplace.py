@@ -253,6 +253,7 @@ class Laplace(Backend):
         value, gradient = jax.value_and_grad(posterior.log_density)(u)
         where = noise_coordinates(posterior)
         data = jnp.exp(-2.0 * jnp.mean((u - here)[where]))
+        # Not `spectra.scaled`: a prior that is not log-concave may leave values below 0.
         values = jax.tree.map(lambda s: jnp.where(s > 0, data * s, s), state.found.network.values)
         network = state.found.network._replace(values=values)
         return state._replace(
@@ -383,19 +384,21 @@ class Laplace(Backend):
     "target is Gaussian: a linear model with Gaussian prior and known noise. The linearised "
     "predictive is kept with the run: group mode of its tree, one point a chain. Noise and "
     "hyper-parameters are a block of their own by the exact Hessian, without cross terms to the "
-    "network's, but for structure full with curvature hessian. Directions without curvature (at no "
-    "mode, or under priors that have none) are given their prior's precision, and flagged; "
-    "curvature of the loss in the outputs that is negative (Student-t, heteroscedastic noise) is "
-    "left out and flagged. With kron a prior whose precision differs within a row of a kernel "
-    "(Student-t, Laplace) is averaged over it. log_normaliser in sample_stats is Laplace's log "
-    "integral of the target, at temperatures of 1 the log evidence, of this one of the network's "
-    "equivalent modes. Refitted widths are prior_factor and noise_factor there, factors of the "
-    "standard deviations; log_normaliser is then the untempered log evidence with them, the noise "
-    "held at its new value. With structure full or last-layer and curvature ggn "
-    "linearised draws are about the linear model's new mode; elsewhere the mode stays. Draws of a "
-    "refitted run follow the model with the new widths, and those of a sampled one the Gaussian, "
-    "not the target: its virial ratio flags both. bnnzoo.inference.function_moments and "
-    "probit_probabilities give a finished run's predictions without draws.",
+    "network's, but for structure full with curvature hessian. Directions without curvature (at "
+    "no mode, or under priors that have none) are given their prior's precision, and flagged; "
+    "curvature of the loss in the outputs that is negative (Student-t, heteroscedastic noise) "
+    "is left out and flagged. With kron a prior whose precision differs within a row of a "
+    "kernel (Student-t, Laplace) is averaged over it. log_normaliser in sample_stats is "
+    "Laplace's log integral of the target, at temperatures of 1 the log evidence, of this one "
+    "of the network's equivalent modes. A learned Gaussian noise is at the mode of its "
+    "marginal, not where the target is highest, unless noise is joint (see there for which "
+    "structures). Refitted widths are prior_factor and noise_factor there, factors of the "
+    "standard deviations; log_normaliser is then the untempered log evidence with them, the "
+    "noise held at its new value. With structure full or last-layer and curvature ggn "
+    "linearised draws are about the linear model's new mode; elsewhere the mode stays. Draws of "
+    "a refitted run follow the model with the new widths, and those of a sampled one the "
+    "Gaussian, not the target: its virial ratio flags both. bnnzoo.inference.function_moments "
+    "and probit_probabilities give a finished run's predictions without draws.",
 )
 def laplace(options: LaplaceOptions) -> Laplace:
     """The backend of these options."""
