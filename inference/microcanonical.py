@@ -20,13 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from blackjax.adaptation.mass_matrix import mass_matrix_adaptation, welford_algorithm
 from blackjax.mcmc import mclmc
-from blackjax.mcmc.integrators import isokinetic_mclachlan
 from jax import Array
 from pydantic import Field
 
 from bnnzoo.errors import InputError
 from bnnzoo.inference import adaptation
 from bnnzoo.inference.backend import Backend, Flag, Stage, Step
+from bnnzoo.inference.isokinetic import mclachlan
 from bnnzoo.models.leaf import Leaf
 from bnnzoo.models.posterior import Posterior
 from bnnzoo.options import Count, Options, Positive
@@ -72,6 +72,9 @@ LEAST_BATCHES = 10
 
 PER_AUTOCORRELATION = 0.4
 """Decoherence length over autocorrelation length (published)."""
+
+LOST = 20.0
+"""Decoherence lengths after which nothing of a direction is left."""
 
 LENGTHS = (0.25, 10.0)
 """Bounds of a tuned decoherence length; in between, efficiency hardly depends on it."""
@@ -264,14 +267,16 @@ class Microcanonical(Backend):
         wanted = jnp.ceil(self.draw_length * length / tuning.step.value)
         steps = jnp.clip(wanted, 1, self.max_steps).astype(jnp.int32)
 
+        def learned(size: StepSize, error: Array, finite: Array) -> StepSize:
+            return jax.lax.cond(warming, size.update, lambda *_: size, error, finite)
+
         def one(i: Array, carry: Any) -> Any:
             chain, size, path, errors, failed = carry
             own = jax.random.fold_in(key, i)
             stride = size.attempt()  # what warm-up left behind, once sampling
             chain, error, finite = self._move(posterior, chain, stride, length, metric, own)
             taken = finite & (error <= self._largest_error())
-            learned = size.update(error / self.energy_error, finite)
-            size = jax.tree.map(lambda new, old: jnp.where(warming, new, old), learned, size)
+            size = learned(size, error / self.energy_error, finite)
             errors = errors + jnp.where(taken, error, 0.0)
             return chain, size, path + stride, errors, failed + ~taken
 
@@ -309,17 +314,16 @@ class Microcanonical(Backend):
         """
         unit = jnp.sqrt(jnp.asarray(posterior.dimension, stride.dtype))
         noise = jax.random.normal(key, chain.position.shape, chain.position.dtype)
-        move = isokinetic_mclachlan(posterior.log_density, metric)
-        moved, kinetic_change = move(chain, stride * unit)
+        noise = jax.lax.optimization_barrier(noise)  # drawn once, not by each sum that reads it
+        moved, kinetic_change = mclachlan(posterior.log_density, chain, stride * unit, metric)
         error = (kinetic_change - moved.logdensity + chain.logdensity) ** 2 / posterior.dimension
-        finite = jnp.isfinite(error)
-        for part in (moved.position, moved.momentum, moved.logdensity_grad):
-            finite &= jnp.isfinite(part).all()
+        finite = jnp.isfinite(error)  # and with it position, direction and gradient
         error = jnp.where(finite, error, 0.0)
         taken = finite & (error <= self._largest_error())
-        turned = moved._replace(momentum=turn(moved.momentum, noise, stride / length))
-        back = chain._replace(momentum=noise / jnp.linalg.norm(noise))
-        return jax.tree.map(lambda a, b: jnp.where(taken, a, b), turned, back), error, finite
+        there = jax.tree.map(lambda new, old: jnp.where(taken, new, old), moved, chain)
+        turned = turn(moved.momentum, noise, stride / length)
+        anew = jnp.where(taken, turned, noise)
+        return there._replace(momentum=anew / jnp.linalg.norm(anew)), error, finite
 
     def _largest_error(self) -> Array:
         return jnp.maximum(LARGEST_ERROR, TAIL * self.energy_error)
@@ -380,7 +384,7 @@ class Microcanonical(Backend):
 
 
 def turn(direction: Array, noise: Array, path: Array) -> Array:
-    """A unit vector after a path on which it loses itself.
+    """Where a unit vector points after a path on which it loses itself; not of unit length.
 
     Args:
         direction: it, before.
@@ -390,9 +394,9 @@ def turn(direction: Array, noise: Array, path: Array) -> Array:
     Source:
         Robnik & Seljak (2023), Microcanonical Langevin Monte Carlo: its partial refreshment.
     """
-    spread = jnp.sqrt(jnp.expm1(2.0 * path) / direction.size)
-    turned = direction + spread * noise
-    return turned / jnp.linalg.norm(turned)
+    # Of a longer path float32 has no exponential, and the direction is long lost.
+    spread = jnp.sqrt(jnp.expm1(2.0 * jnp.minimum(path, LOST)) / direction.size)
+    return direction + spread * noise
 
 
 def fields(options: MicrocanonicalOptions) -> dict[str, Any]:

@@ -50,6 +50,9 @@ class Prediction:
         self._seed, self._dtype = seed, dtype
         self._scored: tuple[bytes, _Scores] | None = None
 
+    def __repr__(self) -> str:
+        return f"<Prediction: rows={self.rows}, draws={self._count}>"
+
     @property
     def rows(self) -> int:
         """Number of rows predicted."""

@@ -383,15 +383,17 @@ class Stepwise(StochasticGradient):
         temperature = posterior.posterior_temperature * posterior.likelihood_temperature
         per_datum = jnp.asarray(temperature / posterior.rows, real)
         place = Place(size, heat, per_datum, stage != Stage.SAMPLE, within == 0.0)
-        force = self.look(estimate, state.now.u, key_look)
+        # Whole before anything reads it: else each sum puts it together from its layers again.
+        force = jax.lax.optimization_barrier(self.look(estimate, state.now.u, key_look))
         gradient = self.gradient_of(force)
         moved, kinetic = self.move(posterior, state.now, force, place, noise)
+        configurational = -jnp.sum(state.now.u * gradient) / state.now.u.size
         # The gradient speaks of where the chain is already: where that is no good, it goes back.
-        fine = jnp.isfinite(gradient).all() & jnp.isfinite(moved.u).all()
+        # No gradient that is not finite leaves that sum finite.
+        fine = jnp.isfinite(configurational) & jnp.isfinite(moved.u).all()
         back = state.last
         now = jax.tree.map(lambda new, old: jnp.where(fine, new, old), moved, back)
         last = jax.tree.map(lambda new, old: jnp.where(fine, new, old), state.now, back)
-        configurational = -jnp.sum(state.now.u * gradient) / state.now.u.size
         nothing = jnp.zeros(4, real)
         seen = jnp.stack([nothing[0], jnp.ones((), real), configurational, kinetic])
         seen = jnp.where(self.settled(within), seen, nothing)

@@ -129,6 +129,23 @@ class Tuned:
         """The objective at the end, nats."""
         return float(self.trace[-1])
 
+    def facts(self) -> list[tuple[str, str]]:
+        """What was found, as names and texts, in the order they are shown."""
+        found = [
+            ("objective", f"{self.trace[0]:.3f} -> {self.value:.3f} nats ({self.method})"),
+            ("gradients", f"{self.gradients:,}"),
+        ]
+        for name, width in self.widths.items():
+            found.append((f"width {name}", " ".join(f"{v:.3g}" for v in np.ravel(width))))
+        if self.noise_std is not None:
+            found.append(("noise", f"{self.noise_std:.3g} (modelled units)"))
+        return found + [("warning", line) for line in self.warnings]
+
+    def __str__(self) -> str:
+        found = self.facts()
+        width = max(len(name) for name, _ in found)
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in found)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a TOML file, for ``fit_spec`` or ``bnnzoo fit --config``.
 

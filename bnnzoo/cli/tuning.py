@@ -72,16 +72,7 @@ def tune(
         shown = {name: value for name, value in vars(found).items() if name != "model"}
         print_json({"out": str(out), "value": found.value, **shown})
         return
-    rows = [
-        ("model", planned.model.label),
-        ("objective", f"{found.trace[0]:.3f} -> {found.value:.3f} nats ({method})"),
-        ("time", f"{seconds(found.seconds)}, {found.gradients:,} gradients"),
-    ]
-    for name, width in found.widths.items():
-        values = [width] if isinstance(width, float) else width
-        rows.append((f"width {name}", " ".join(f"{v:.3g}" for v in values)))
-    if found.noise_std is not None:
-        rows.append(("noise", f"{found.noise_std:.3g} (modelled units)"))
-    rows += [("warning", line) for line in found.warnings]
-    console().print(facts(rows))
+    console().print(
+        facts([("model", planned.model.label), ("time", seconds(found.seconds)), *found.facts()])
+    )
     console().print(f"Wrote {out}: bnnzoo fit --config {out} --dataset {planned.data.name}")

@@ -77,6 +77,11 @@ class Dataset:
             object.__setattr__(self, "truth", MappingProxyType(frozen))
         object.__setattr__(self, "source", MappingProxyType(dict(self.source)))
 
+    def __repr__(self) -> str:
+        names = ("rows", "test_rows", "in_shape", "outputs")
+        sizes = ", ".join(f"{name}={getattr(self, name)}" for name in names)
+        return f"<Dataset {self.name}: {self.task}, {sizes}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         values = [getattr(self, part.name) for part in fields(self)]
         # A mapping proxy does not pickle.

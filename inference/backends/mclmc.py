@@ -19,7 +19,7 @@ from bnnzoo.registry import register
 )
 @dataclass(frozen=True)
 class MCLMC(Microcanonical):
-    """BlackJAX's MCLMC, tuned to an energy error at which its bias is small."""
+    """MCLMC, tuned to an energy error at which its bias is small."""
 
     energy_error: Leaf
     length: Leaf

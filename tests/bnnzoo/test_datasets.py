@@ -51,6 +51,13 @@ def test_bundled_sets_have_the_rows_scikit_learn_has(name):
     assert data.hash == load_dataset(name).hash != load_dataset(name, seed=1).hash
 
 
+def test_a_data_set_says_its_sizes_in_a_line():
+    one = make_dataset(np.zeros((1200, 3)), np.arange(1200.0), name="table")
+    sizes = "rows=1200, test_rows=0, in_shape=(3,), outputs=1"
+    assert repr(one) == f"<Dataset table: regression, {sizes}>"
+    assert "classification, rows=1617, test_rows=180" in repr(load_dataset("digits"))
+
+
 def test_source_and_name_repeat_the_data_set(tmp_path):
     data = load_dataset("wine", seed=5)
     assert data.source == {"test_size": 0.1, "seed": 5, "scale": "auto"}

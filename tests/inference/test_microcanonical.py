@@ -260,6 +260,24 @@ def without_a_hole(x, y=None):
     numpyro.sample("y", dist.Normal(0.0 * w[0] + 0.0 * x[:, 0], 1.0), obs=y)
 
 
+@pytest.mark.parametrize("length", [1.0, 1e-3])  # in float32 exp(500) is no number
+@pytest.mark.parametrize("into", [True, False])
+def test_a_step_into_a_hole_is_taken_back_in_a_new_direction(into, length):
+    data = bz.make_dataset(np.arange(3.0)[:, None], np.arange(3.0), task="regression")
+    posterior = bz.Posterior(with_a_hole, data)
+    algorithm = registry.get("backends", "mclmc").build({"max_steps": 1, "length": length})
+    state = algorithm.init(posterior, jnp.asarray([EDGE - 1e-3, 0.1, 0.1, 0.1]))
+    towards = jnp.asarray([1.0 if into else -1.0, 0.0, 0.0, 0.0])
+    state = state._replace(chain=state.chain._replace(momentum=towards))
+    step = jax.jit(lambda *given: algorithm.step(posterior, *given))
+    after, told = step(state, jnp.int32(Stage.SAMPLE), jax.random.key(0))
+    assert bool(told.stats["diverging"]) == into
+    assert np.array_equal(after.chain.position, state.chain.position) == into
+    assert np.isfinite(after.chain.logdensity_grad).all()
+    assert np.linalg.norm(after.chain.momentum) == pytest.approx(1.0, abs=1e-6)
+    assert not np.array_equal(after.chain.momentum, towards)
+
+
 @pytest.mark.validate
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_hole_in_the_likelihood_does_not_poison_tuning(backend):

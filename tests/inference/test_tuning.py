@@ -210,6 +210,9 @@ def test_exact_tuning_finds_the_optimum_of_the_closed_form():
     again = bz.log_evidence(found.model, data, "exact")
     assert again.value == pytest.approx(found.value, abs=1e-3)
     assert again.data_dependent == ("scaling of the targets", "prior")
+    shown = [line.split() for line in str(found).splitlines()]
+    assert shown[0][1:] == [f"{found.trace[0]:.3f}", "->", f"{found.value:.3f}", "nats", "(exact)"]
+    assert ["width", "layers.0.kernel", f"{found.widths['layers.0.kernel']:.3g}"] in shown
 
 
 @pytest.mark.validate
