@@ -10,16 +10,15 @@ equal copies of the mode that are told apart, and with all. Writes
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
-import platform
 import warnings
-from importlib.metadata import version
-from pathlib import Path
+
+from _bench import machine
+from _studies import keep
 
 import bnnzoo as bz
 
-RESULTS = Path(__file__).parent / "results" / "laplace-truth.json"
 CASES = (("gap", 3, 1.0, 256), ("gap", 10, 2.0, 256), ("diabetes", 3, 1.0, 64),
          ("diabetes", 10, 1.0, 64))  # fmt: skip
 """Data, width, prior's standard deviation, particles."""
@@ -49,15 +48,11 @@ def row(name: str, width: int, std: float, particles: int) -> dict[str, float | 
 
 def main() -> None:
     """Run the cases in turn."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     warnings.simplefilter("ignore", bz.errors.DataWarning)
+    where = machine(os.getloadavg()[0])
     rows = [row(*case) for case in CASES]
-    record = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}",
-        "versions": f"jax {version('jax')}, numpyro {version('numpyro')}",
-        "rows": rows,
-    }
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    keep("laplace-truth", {"machine": where, "rows": rows})
     print("| data | network | smc | joint | marginal | told apart | all |\n" + "|---" * 7 + "|")
     for r in rows:
         print(
